@@ -1,0 +1,121 @@
+package config
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/muster-sd/muster/catalog"
+	"github.com/muster-sd/muster/health/check"
+)
+
+// Config is a resolved configuration: every default filled in, every address
+// template expanded, every value valid. It is never changed.
+type Config struct {
+	// Identity.
+	Datacenter        string
+	PrimaryDatacenter string
+	NodeName          string
+	// NodeID is empty if the agent is to keep one in its data directory.
+	NodeID          string
+	NodeMeta        map[string]string
+	TaggedAddresses map[string]string
+	Locality        *catalog.Locality
+
+	// Mode.
+	Dev             bool
+	Server          bool
+	Bootstrap       bool // one server that may elect itself
+	BootstrapExpect int
+	DataDir         string // empty only in dev mode
+	PidFile         string
+
+	// Addresses. A port of zero or below is off.
+	BindAddr         netip.Addr
+	AdvertiseAddr    netip.Addr
+	AdvertiseAddrWAN netip.Addr
+	AdvertiseIPv4    netip.Addr // invalid if there is none
+	AdvertiseIPv6    netip.Addr
+	AdvertiseWANIPv4 netip.Addr
+	AdvertiseWANIPv6 netip.Addr
+	ClientAddrs      []string // as given, for the banner
+	HTTPAddrs        []string // "host:port" or "unix:///path"
+	DNSAddrs         []string // "host:port"
+	Ports            Ports
+	UnixSocketUser   string
+	UnixSocketGroup  string
+	UnixSocketMode   string
+
+	// Leaving.
+	LeaveOnTerminate     bool
+	SkipLeaveOnInterrupt bool
+
+	// DNS.
+	Domain    string // lower case, with a trailing dot
+	AltDomain string
+	DNS       DNS
+
+	// HTTP.
+	HTTPResponseHeaders              map[string]string
+	HTTPBlockEndpoints               []string
+	HTTPMaxHeaderBytes               int
+	DisableHTTPUnprintableCharFilter bool
+	DefaultQueryTime                 time.Duration
+	MaxQueryTime                     time.Duration
+	EnableDebug                      bool
+
+	// Limits.
+	KVMaxValueSize        int64
+	TxnMaxReqLen          int64
+	HTTPMaxConnsPerClient int
+	RPCHoldTimeout        time.Duration
+	LeaveDrainTime        time.Duration
+
+	// Raft.
+	RaftMultiplier        int
+	RaftSnapshotThreshold int
+	RaftSnapshotInterval  time.Duration
+	RaftTrailingLogs      int
+
+	// Services and checks from files.
+	Services            []check.Registration
+	Checks              []check.Definition
+	CheckOutputMaxSize  int
+	CheckUpdateInterval time.Duration
+	DiscardCheckOutput  bool
+	EnableScriptChecks  bool // from any source
+	EnableLocalScripts  bool // from files only
+
+	// Logging.
+	LogLevel slog.Level // Trace is below slog.LevelDebug: see agent/log.go
+	LogJSON  bool
+
+	// Sources.
+	Files    []string // every file that was read, in order
+	Warnings []string // one clear sentence each, for the log
+}
+
+// Ports are the ports of each protocol.
+type Ports struct {
+	DNS, HTTP, HTTPS, GRPC, GRPCTLS, Server, SerfLAN, SerfWAN int
+}
+
+// DNS are the settings of dns_config.
+type DNS struct {
+	AllowStale                  bool
+	MaxStale                    time.Duration
+	NodeTTL                     time.Duration
+	ServiceTTL                  map[string]time.Duration
+	EnableTruncate              bool
+	OnlyPassing                 bool
+	UDPAnswerLimit              int
+	ARecordLimit                int
+	DisableCompression          bool
+	EnableAdditionalNodeMetaTXT bool
+	SOA                         SOA
+}
+
+// SOA are the settings of dns_config.soa, in seconds (RFC 1035 §3.3.13).
+type SOA struct {
+	Refresh, Retry, Expire, MinTTL uint32
+}

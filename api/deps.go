@@ -1,0 +1,152 @@
+package api
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/muster-sd/muster/catalog"
+	"github.com/muster-sd/muster/health"
+	"github.com/muster-sd/muster/health/check"
+	"github.com/muster-sd/muster/kv"
+	"github.com/muster-sd/muster/kv/mvcc"
+)
+
+// Deps is what the interface is made of. Every field but those of Config is
+// needed.
+type Deps struct {
+	Config  Config
+	Keys    Keys
+	Catalog Catalog
+	Health  Health
+	Status  Status
+	Local   Local
+	Agent   Agent
+	Logger  *slog.Logger
+}
+
+// Config is what the interface is told by the agent's configuration.
+type Config struct {
+	// Datacenter and NodeName are the agent's own.
+	Datacenter string
+	NodeName   string
+	// Pretty indents every JSON answer, as dev mode does.
+	Pretty bool
+	// MaxValueSize is the largest value of a key in bytes; zero means
+	// [kv.DefaultMaxValueSize].
+	MaxValueSize int64
+	// DefaultQueryTime and MaxQueryTime are how long a blocking query waits if it
+	// does not say, and at most; zero means 300 s and 600 s.
+	DefaultQueryTime time.Duration
+	MaxQueryTime     time.Duration
+	// ResponseHeaders are added to every answer.
+	ResponseHeaders map[string]string
+	// BlockEndpoints are path prefixes that are answered with 403.
+	BlockEndpoints []string
+	// AllowUnprintable switches off the refusal of unprintable characters in paths.
+	AllowUnprintable bool
+	// Debug serves /debug/pprof.
+	Debug bool
+}
+
+// Keys reads and changes key/value entries.
+type Keys interface {
+	Key(ctx context.Context, o mvcc.ReadOptions, q *kv.Get) (*kv.Entry, mvcc.Meta, error)
+	List(ctx context.Context, o mvcc.ReadOptions, q *kv.List) ([]*kv.Entry, mvcc.Meta, error)
+	Keys(ctx context.Context, o mvcc.ReadOptions, q *kv.Keys) ([]string, mvcc.Meta, error)
+	// ApplyKey carries out one of the commands of package kv and reports whether
+	// its precondition held.
+	ApplyKey(ctx context.Context, cmd any) (bool, error)
+}
+
+// Catalog reads and changes nodes and instances.
+type Catalog interface {
+	Nodes(ctx context.Context, o mvcc.ReadOptions, q *catalog.Nodes) ([]*catalog.Node, mvcc.Meta, error)
+	NodeServices(ctx context.Context, o mvcc.ReadOptions, q *catalog.NodeServices) (*catalog.NodeDetail, mvcc.Meta, error)
+	Instances(ctx context.Context, o mvcc.ReadOptions, q *catalog.Instances) ([]*catalog.Instance, mvcc.Meta, error)
+	Services(ctx context.Context, o mvcc.ReadOptions, q *catalog.Services) (catalog.ServiceTags, mvcc.Meta, error)
+	// Register validates and carries out a registration; dc may be empty.
+	Register(ctx context.Context, dc string, r *health.Register) error
+	Deregister(ctx context.Context, dc string, d *catalog.Deregister) error
+}
+
+// Health reads checks and what they mean for instances.
+type Health interface {
+	Service(ctx context.Context, o mvcc.ReadOptions, q *health.ServiceQuery) ([]health.Entry, mvcc.Meta, error)
+	NodeChecks(ctx context.Context, o mvcc.ReadOptions, q *health.NodeChecks) ([]*health.Check, mvcc.Meta, error)
+	ServiceChecks(ctx context.Context, o mvcc.ReadOptions, q *health.ServiceChecks) ([]*health.Check, mvcc.Meta, error)
+	StateChecks(ctx context.Context, o mvcc.ReadOptions, q *health.StateChecks) ([]*health.Check, mvcc.Meta, error)
+}
+
+// Status tells who leads and who takes part, as addresses of server ports.
+type Status interface {
+	Leader(ctx context.Context, dc string) (string, error)
+	Peers(ctx context.Context, dc string) ([]string, error)
+	// Datacenters lists the known datacenters, the agent's own first.
+	Datacenters(ctx context.Context) ([]string, error)
+}
+
+// Local is what is registered at this agent. Errors of code [mvcc.Unknown] mean
+// that the ID is not known here; those of [mvcc.Invalid] that the definition
+// cannot be accepted.
+type Local interface {
+	Services() []LocalService
+	Checks() []*health.Check
+	// AddService registers an instance with its checks. With replace, checks of
+	// the instance that r does not name are removed.
+	AddService(ctx context.Context, r check.Registration, replace bool) error
+	RemoveService(ctx context.Context, id string) error
+	AddCheck(ctx context.Context, d check.Definition) error
+	RemoveCheck(ctx context.Context, id string) error
+	// UpdateTTL sets the status and output of a check of kind TTL.
+	UpdateTTL(ctx context.Context, id string, status health.Status, output string) error
+}
+
+// LocalService is an instance that is registered at this agent. The service is
+// shared: nobody may write to it.
+type LocalService struct {
+	Service *catalog.Service
+}
+
+// Agent tells about the agent itself.
+type Agent interface {
+	Self() Self
+	Members() []Member
+}
+
+// Self describes the agent.
+type Self struct {
+	Datacenter        string
+	PrimaryDatacenter string
+	NodeName          string
+	NodeID            string
+	Server            bool
+	// Version is the level of compatibility that clients look for; MusterVersion
+	// is Muster's own.
+	Version       string
+	Revision      string
+	BuildDate     string
+	MusterVersion string
+	// Meta is the node's metadata.
+	Meta map[string]string
+	// Debug is the running configuration by unstable names, without secrets.
+	Debug map[string]any
+	// Stats are groups of values for people.
+	Stats  map[string]map[string]string
+	Member Member
+}
+
+// Member is an agent as gossip sees it.
+type Member struct {
+	Name        string
+	Addr        string
+	Port        uint16
+	Tags        map[string]string
+	Status      int
+	ProtocolMin uint8
+	ProtocolMax uint8
+	ProtocolCur uint8
+	DelegateMin uint8
+	DelegateMax uint8
+	DelegateCur uint8
+}

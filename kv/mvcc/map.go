@@ -1,0 +1,160 @@
+package mvcc
+
+import (
+	"iter"
+
+	iradix "github.com/hashicorp/go-immutable-radix/v2"
+)
+
+// Map is a persistent map from keys of arbitrary bytes to rows, in byte order
+// of the keys. A Map never changes; a [Txn] makes the next one. [New] makes an
+// empty one.
+type Map[V any] struct {
+	tree *iradix.Tree[leaf[V]]
+}
+
+// New returns an empty map.
+func New[V any]() Map[V] { return Map[V]{tree: iradix.New[leaf[V]]()} }
+
+// leaf is a row with what the state hash needs to forget it again.
+type leaf[V any] struct {
+	row V
+	stamp
+}
+
+// stamp is the hash of a row's canonical encoding and its length in bytes. It
+// is zero in maps that are derived from others and not persisted.
+type stamp struct {
+	sum  Sum
+	size uint32
+}
+
+// Len is the number of rows.
+func (m Map[V]) Len() int {
+	return m.tree.Len()
+}
+
+// Get returns the row of key and puts it under watch. Watching a missing key
+// wakes when it appears, and now and then for a neighbour.
+func (m Map[V]) Get(key string, w *Watch) (V, bool) {
+	if w == nil {
+		l, ok := m.tree.Get([]byte(key))
+		return l.row, ok
+	}
+	ch, l, ok := m.tree.Root().GetWatch([]byte(key))
+	w.Add(ch)
+	return l.row, ok
+}
+
+// Prefix yields the rows whose keys begin with prefix, in the order of their
+// keys, and puts the whole range under watch.
+func (m Map[V]) Prefix(prefix string, w *Watch) iter.Seq2[string, V] {
+	return func(yield func(string, V) bool) {
+		it := m.tree.Root().Iterator()
+		if w == nil {
+			it.SeekPrefix([]byte(prefix))
+		} else {
+			w.Add(it.SeekPrefixWatch([]byte(prefix)))
+		}
+		for key, l, ok := it.Next(); ok; key, l, ok = it.Next() {
+			if !yield(string(key), l.row) {
+				return
+			}
+		}
+	}
+}
+
+// From yields the rows whose keys are not below start, in order.
+func (m Map[V]) From(start string) iter.Seq2[string, V] {
+	return func(yield func(string, V) bool) {
+		it := m.tree.Root().Iterator()
+		it.SeekLowerBound([]byte(start))
+		for key, l, ok := it.Next(); ok; key, l, ok = it.Next() {
+			if !yield(string(key), l.row) {
+				return
+			}
+		}
+	}
+}
+
+// Sum is the sum of the hashes of all rows, as they were taken when each row
+// was written.
+func (m Map[V]) Sum() Sum {
+	var s Sum
+	it := m.tree.Root().Iterator()
+	for _, l, ok := it.Next(); ok; _, l, ok = it.Next() {
+		s = s.Add(l.sum)
+	}
+	return s
+}
+
+// Txn begins a transaction. Changes of persisted rows are noted in j; a map
+// that is derived from others passes nil.
+func (m Map[V]) Txn(j *Journal) *Txn[V] {
+	t := m.tree.Txn()
+	t.TrackMutate(true)
+	return &Txn[V]{txn: t, journal: j}
+}
+
+// Txn makes the next version of a [Map]. Dropping it undoes it.
+type Txn[V any] struct {
+	txn     *iradix.Txn[leaf[V]]
+	journal *Journal
+}
+
+// Get returns the row of key as the transaction has it now.
+func (t *Txn[V]) Get(key string) (V, bool) {
+	l, ok := t.txn.Get([]byte(key))
+	return l.row, ok
+}
+
+// Prefix returns the rows whose keys begin with prefix as they are now, in
+// order. What the transaction does next does not change the list.
+func (t *Txn[V]) Prefix(prefix string) []Pair[V] {
+	it := t.txn.Root().Iterator()
+	it.SeekPrefix([]byte(prefix))
+	var out []Pair[V]
+	for key, l, ok := it.Next(); ok; key, l, ok = it.Next() {
+		out = append(out, Pair[V]{string(key), l.row})
+	}
+	return out
+}
+
+// Pair is a row and its key.
+type Pair[V any] struct {
+	Key string
+	Row V
+}
+
+// Set puts row at key and returns the row that stood there, if any.
+func (t *Txn[V]) Set(key string, row V) (V, bool) {
+	l := leaf[V]{row: row}
+	if t.journal != nil {
+		old, had := t.txn.Get([]byte(key))
+		c := Change{Key: key, After: row}
+		if had {
+			c.Before = old.row
+		}
+		l.stamp = t.journal.add(c, old.stamp)
+	}
+	old, had := t.txn.Insert([]byte(key), l)
+	return old.row, had
+}
+
+// Delete removes the row of key and returns it, if there was one.
+func (t *Txn[V]) Delete(key string) (V, bool) {
+	old, had := t.txn.Delete([]byte(key))
+	if had && t.journal != nil {
+		t.journal.add(Change{Key: key, Before: old.row}, old.stamp)
+	}
+	return old.row, had
+}
+
+// Commit returns the next version. Nobody is woken until [Txn.Notify].
+func (t *Txn[V]) Commit() Map[V] {
+	return Map[V]{tree: t.txn.CommitOnly()}
+}
+
+// Notify wakes all who watch something that the transaction changed. It is
+// called once, after the new version can be seen.
+func (t *Txn[V]) Notify() { t.txn.Notify() }
