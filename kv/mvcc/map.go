@@ -120,6 +120,14 @@ func (t *Txn[V]) Prefix(prefix string) []Pair[V] {
 	return out
 }
 
+// Has reports whether any key begins with prefix.
+func (t *Txn[V]) Has(prefix string) bool {
+	it := t.txn.Root().Iterator()
+	it.SeekPrefix([]byte(prefix))
+	_, _, ok := it.Next()
+	return ok
+}
+
 // Pair is a row and its key.
 type Pair[V any] struct {
 	Key string
@@ -158,3 +166,34 @@ func (t *Txn[V]) Commit() Map[V] {
 // Notify wakes all who watch something that the transaction changed. It is
 // called once, after the new version can be seen.
 func (t *Txn[V]) Notify() { t.txn.Notify() }
+
+// Path yields the rows whose keys are prefixes of key, shortest first, key
+// itself included.
+func (m Map[V]) Path(key string) iter.Seq2[string, V] {
+	return func(yield func(string, V) bool) {
+		m.tree.Root().WalkPath([]byte(key), func(k []byte, l leaf[V]) bool {
+			return !yield(string(k), l.row)
+		})
+	}
+}
+
+// Each yields the rows of m in order until yield returns false, and reports
+// whether all were taken.
+func Each[V any](m Map[V], yield func(row any) bool) bool {
+	it := m.tree.Root().Iterator()
+	for _, l, ok := it.Next(); ok; _, l, ok = it.Next() {
+		if !yield(l.row) {
+			return false
+		}
+	}
+	return true
+}
+
+// Load sets the row of key, or removes it if it is not there any more.
+func Load[V any](t *Txn[V], key string, row V, there bool) {
+	if there {
+		t.Set(key, row)
+	} else {
+		t.Delete(key)
+	}
+}

@@ -1,0 +1,102 @@
+package catalog
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/muster-sd/muster/kv/mvcc"
+)
+
+// Normalize fills in what a registration leaves out and refuses one that makes
+// no sense, with the texts that clients know (Consul API documentation, page
+// "Catalog", register entity).
+func (r *Registration) Normalize() error {
+	if r.Node.Name == "" {
+		return invalid("Must provide node")
+	}
+	if r.Node.Address == "" && !r.SkipNodeUpdate {
+		return invalid("Must provide address if SkipNodeUpdate is not set")
+	}
+	if r.Node.ID != "" {
+		if !validUUID(r.Node.ID) {
+			return invalid("Bad node ID: " + quote(r.Node.ID) + " is not a UUID")
+		}
+		r.Node.ID = strings.ToLower(r.Node.ID)
+	}
+	if err := CheckKey("node name", r.Node.Name); err != nil {
+		return err
+	}
+	if r.Service == nil {
+		return nil
+	}
+	return r.Service.normalize()
+}
+
+func (s *Service) normalize() error {
+	if s.Name == "" {
+		if s.ID != "" {
+			return invalid("Must provide service name (Service.Service) when service ID is provided")
+		}
+		return invalid("Must provide service name (Service.Service)")
+	}
+	if s.ID == "" {
+		s.ID = s.Name
+	}
+	if ip, err := netip.ParseAddr(s.Address); err == nil && ip.IsUnspecified() {
+		return invalid("Invalid service address")
+	}
+	s.Weights.normalize()
+	if err := CheckKey("service name", s.Name); err != nil {
+		return err
+	}
+	if s.Tags == nil {
+		s.Tags = []string{}
+	}
+	return CheckKey("service ID", s.ID)
+}
+
+// normalize gives an instance the weight of one where none was given. A warning
+// weight of zero is one that can be given, beside a passing weight.
+func (w *Weights) normalize() {
+	if w.Warning < 0 || (w.Warning == 0 && w.Passing <= 0) {
+		w.Warning = 1
+	}
+	if w.Passing <= 0 {
+		w.Passing = 1
+	}
+}
+
+// CheckKey refuses a name with the one byte that parts the columns of a row's
+// key: what says in the error which name it is.
+func CheckKey(what, name string) error {
+	if strings.Contains(name, "\x00") {
+		return invalid("Invalid " + what + " " + quote(name) + ": it must not contain a NUL byte")
+	}
+	return nil
+}
+
+func invalid(text string) error { return &mvcc.Error{Code: mvcc.Invalid, Text: text} }
+
+func quote(s string) string {
+	return `"` + strings.ReplaceAll(s, "\x00", `\x00`) + `"`
+}
+
+// validUUID reports whether s is 8-4-4-4-12 hexadecimal digits (RFC 9562 §4).
+func validUUID(s string) bool {
+	if len(s) != 36 {
+		return false
+	}
+	for i := range len(s) {
+		switch i {
+		case 8, 13, 18, 23:
+			if s[i] != '-' {
+				return false
+			}
+		default:
+			if !strings.ContainsRune("0123456789abcdefABCDEF", rune(s[i])) {
+				return false
+			}
+		}
+	}
+	return true
+}

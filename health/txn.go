@@ -1,0 +1,140 @@
+package health
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/muster-sd/muster/kv/mvcc"
+)
+
+// Txn makes the next [Table]. Dropping it undoes it. It knows nothing of nodes
+// and instances: what follows for them is the work of package agent/state.
+type Txn struct {
+	checks  *mvcc.Txn[*Check]
+	marks   *mvcc.Txn[*Mark]
+	byOwner *mvcc.Txn[*Check]
+	index   uint64
+}
+
+// Txn begins the change of the given Raft index. Changed rows are noted in j.
+func (t Table) Txn(j *mvcc.Journal, index uint64) *Txn {
+	return &Txn{checks: t.checks.Txn(j), marks: t.marks.Txn(j), byOwner: t.byOwner.Txn(nil), index: index}
+}
+
+// Commit returns the next table.
+func (x *Txn) Commit() Table {
+	return Table{checks: x.checks.Commit(), marks: x.marks.Commit(), byOwner: x.byOwner.Commit()}
+}
+
+// Notify wakes all who watch something that changed. Nobody watches the derived
+// map.
+func (x *Txn) Notify() {
+	x.checks.Notify()
+	x.marks.Notify()
+}
+
+// Check returns a check as the transaction has it, or nil.
+func (x *Txn) Check(node, id string) *Check {
+	c, _ := x.checks.Get(checkKey(node, id))
+	return c
+}
+
+// ChecksOn returns all checks of a node and of the instances on it, by ID.
+func (x *Txn) ChecksOn(node string) []*Check { return rows(x.checks.Prefix(checkKey(node, ""))) }
+
+// ChecksOf returns the checks of an instance, by ID.
+func (x *Txn) ChecksOf(node, service string) []*Check {
+	return rows(x.byOwner.Prefix(ownerKey(node, service, "")))
+}
+
+func rows(pairs []mvcc.Pair[*Check]) []*Check {
+	out := make([]*Check, len(pairs))
+	for i, p := range pairs {
+		out[i] = p.Row
+	}
+	return out
+}
+
+// SetCheck writes a check and returns it as it was and as it is now. An equal
+// one changes nothing and returns nil twice.
+func (x *Txn) SetCheck(c Check) (old, now *Check) {
+	c.CreateIndex, c.ModifyIndex = x.index, x.index
+	old = x.Check(c.Node, c.ID)
+	if old != nil {
+		c.CreateIndex = old.CreateIndex
+		if old.Equal(&c) {
+			return nil, nil
+		}
+		if old.ServiceID != c.ServiceID {
+			x.byOwner.Delete(ownerKey(old.Node, old.ServiceID, old.ID))
+		}
+	}
+	x.checks.Set(checkKey(c.Node, c.ID), &c)
+	x.byOwner.Set(ownerKey(c.Node, c.ServiceID, c.ID), &c)
+	x.touch()
+	return old, &c
+}
+
+// DeleteCheck removes a check and returns it, or nil if it was not there.
+func (x *Txn) DeleteCheck(node, id string) *Check {
+	old, ok := x.checks.Delete(checkKey(node, id))
+	if !ok {
+		return nil
+	}
+	x.byOwner.Delete(ownerKey(old.Node, old.ServiceID, old.ID))
+	x.touch()
+	return old
+}
+
+func (x *Txn) touch() {
+	if m, ok := x.marks.Get(markChecks); !ok || m.Index != x.index {
+		x.marks.Set(markChecks, &Mark{Name: markChecks, Index: x.index})
+	}
+}
+
+// Load puts back a row of a snapshot or of the history, or removes it if it is
+// gone. It reports whether the row is one of this package's.
+func (x *Txn) Load(before, after any) bool {
+	row := after
+	if row == nil {
+		row = before
+	}
+	switch r := row.(type) {
+	case *Check:
+		if old := x.Check(r.Node, r.ID); old != nil {
+			x.byOwner.Delete(ownerKey(old.Node, old.ServiceID, old.ID))
+		}
+		mvcc.Load(x.checks, checkKey(r.Node, r.ID), r, after != nil)
+		if after != nil {
+			x.byOwner.Set(ownerKey(r.Node, r.ServiceID, r.ID), r)
+		}
+	case *Mark:
+		mvcc.Load(x.marks, r.Name, r, after != nil)
+	default:
+		return false
+	}
+	return true
+}
+
+// Equal reports whether c and o say the same, whenever they were written.
+func (c *Check) Equal(o *Check) bool {
+	return c.Node == o.Node && c.ID == o.ID && c.Name == o.Name && c.Status == o.Status &&
+		c.Notes == o.Notes && c.Output == o.Output && c.ServiceID == o.ServiceID &&
+		c.ServiceName == o.ServiceName && slices.Equal(c.ServiceTags, o.ServiceTags) &&
+		c.Type == o.Type && c.Interval == o.Interval && c.Timeout == o.Timeout &&
+		c.ExposedPort == o.ExposedPort && c.Definition.Equal(&o.Definition)
+}
+
+// Equal reports whether d and o say the same.
+func (d *Definition) Equal(o *Definition) bool {
+	return d.HTTP == o.HTTP && d.TLSServerName == o.TLSServerName && d.TLSSkipVerify == o.TLSSkipVerify &&
+		maps.EqualFunc(d.Header, o.Header, slices.Equal[[]string]) && d.Method == o.Method && d.Body == o.Body &&
+		d.DisableRedirects == o.DisableRedirects && d.TCP == o.TCP && d.TCPUseTLS == o.TCPUseTLS &&
+		d.UDP == o.UDP && d.H2PING == o.H2PING && d.H2PingUseTLS == o.H2PingUseTLS &&
+		d.OSService == o.OSService && d.Interval == o.Interval && d.Timeout == o.Timeout && d.TTL == o.TTL &&
+		d.DeregisterCriticalServiceAfter == o.DeregisterCriticalServiceAfter &&
+		d.OutputMaxSize == o.OutputMaxSize && slices.Equal(d.ScriptArgs, o.ScriptArgs) &&
+		d.DockerContainerID == o.DockerContainerID && d.Shell == o.Shell && d.GRPC == o.GRPC &&
+		d.GRPCUseTLS == o.GRPCUseTLS && d.AliasNode == o.AliasNode && d.AliasService == o.AliasService &&
+		d.SessionName == o.SessionName
+}
