@@ -1,0 +1,295 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+)
+
+// MuxConfig is what a [Mux] is made of.
+type MuxConfig struct {
+	// Listener is the server port. The Mux owns it and closes it.
+	Listener net.Listener
+	// ID is the node ID of this agent, 1 to [MaxIDBytes] bytes: connections
+	// that mean another are refused.
+	ID string
+	// Cluster returns the ID of this agent's cluster, or zeros while it is
+	// not known. Nil means never known.
+	Cluster func() [16]byte
+	// Logger takes what went wrong; nil drops it.
+	Logger *slog.Logger
+}
+
+// Mux shares the server port: it reads the hello of each connection and hands
+// the connection to the listener of its protocol.
+type Mux struct {
+	cfg  MuxConfig
+	raft *queue
+
+	mu       sync.Mutex
+	greeting map[net.Conn]struct{} // connections whose hello is not finished
+	closed   bool
+}
+
+// NewMux returns a Mux on the listener of cfg. Nothing is accepted before Run.
+func NewMux(cfg MuxConfig) *Mux {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Cluster == nil {
+		cfg.Cluster = func() [16]byte { return [16]byte{} }
+	}
+	return &Mux{
+		cfg:      cfg,
+		raft:     newQueue(cfg.Listener.Addr()),
+		greeting: make(map[net.Conn]struct{}),
+	}
+}
+
+// Raft returns the listener of connections that speak [ProtocolRaft]. Closing
+// it refuses further ones; the connections it gave out belong to their taker.
+func (m *Mux) Raft() net.Listener { return m.raft }
+
+// Run serves the port until ctx ends or Close is called, which give nil, or
+// until the listener fails. It then closes what was not handed out, and returns
+// when all its goroutines have.
+func (m *Mux) Run(ctx context.Context) error {
+	if len(m.cfg.ID) == 0 || len(m.cfg.ID) > MaxIDBytes {
+		return errors.Join(fmt.Errorf("the node ID %q has %d bytes, 1 to %d are possible", m.cfg.ID, len(m.cfg.ID), MaxIDBytes), m.Close())
+	}
+	release := context.AfterFunc(ctx, func() { _ = m.Close() })
+	defer release()
+	var handshakes sync.WaitGroup
+	err := m.accept(ctx, &handshakes)
+	err = errors.Join(err, m.Close())
+	handshakes.Wait()
+	return err
+}
+
+// Close stops the port and all that wait on it. Connections that were handed
+// out stay open. It may be called more than once.
+func (m *Mux) Close() error {
+	m.mu.Lock()
+	if m.closed {
+		m.mu.Unlock()
+		return nil
+	}
+	m.closed = true
+	for conn := range m.greeting {
+		_ = conn.Close()
+	}
+	m.mu.Unlock()
+	_ = m.raft.Close()
+	if err := m.cfg.Listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("cannot close the server port: %w", err)
+	}
+	return nil
+}
+
+// accept takes connections until the listener is closed.
+func (m *Mux) accept(ctx context.Context, handshakes *sync.WaitGroup) error {
+	pause := acceptRetryMin
+	for {
+		conn, err := m.cfg.Listener.Accept()
+		switch {
+		case err == nil:
+			pause = acceptRetryMin
+			m.greet(conn, handshakes)
+		case m.isClosed():
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("the server port was closed: %w", err)
+		default:
+			m.cfg.Logger.Error("cannot accept a connection", "error", err, "retry_in", pause)
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(pause):
+			}
+			pause = min(2*pause, acceptRetryMax)
+		}
+	}
+}
+
+// greet starts the handshake of one connection, if there is room for it.
+func (m *Mux) greet(conn net.Conn, handshakes *sync.WaitGroup) {
+	m.mu.Lock()
+	room, closed := len(m.greeting) < MaxHandshakes, m.closed
+	if room && !closed {
+		m.greeting[conn] = struct{}{}
+	}
+	m.mu.Unlock()
+	switch {
+	case closed:
+		_ = conn.Close()
+	case !room:
+		// The answer fits any send buffer, and nobody waits here for it to
+		// be read: being refused must cost less than being served.
+		_ = conn.SetDeadline(time.Now().Add(lingerTimeout))
+		_, _ = conn.Write(m.refusal(StatusBusy))
+		_ = conn.Close()
+		m.cfg.Logger.Warn("refused a connection: too many handshakes", "from", conn.RemoteAddr(), "limit", MaxHandshakes)
+	default:
+		handshakes.Go(func() { m.handshake(conn) })
+	}
+}
+
+// handshake reads one hello, answers it, and hands the connection on.
+func (m *Mux) handshake(conn net.Conn) {
+	defer func() {
+		m.mu.Lock()
+		delete(m.greeting, conn)
+		m.mu.Unlock()
+	}()
+	_ = conn.SetDeadline(time.Now().Add(HandshakeTimeout))
+	h, err := readHello(conn)
+	status := m.judge(h, err)
+	if status != StatusAccepted {
+		m.refuse(conn, h, status, err)
+		return
+	}
+	if _, err := conn.Write([]byte{byte(StatusAccepted)}); err != nil {
+		_ = conn.Close()
+		return
+	}
+	_ = conn.SetDeadline(time.Time{})
+	if err := m.raft.put(conn); err != nil {
+		_ = conn.Close()
+	}
+}
+
+// judge decides how a hello, or the failure to read it, is answered.
+func (m *Mux) judge(h hello, err error) Status {
+	switch {
+	case errors.Is(err, errUnknownForm):
+		return StatusUnknownForm
+	case err != nil:
+		return StatusMalformed
+	case h.protocol != ProtocolRaft && h.protocol != ProtocolCalls:
+		return StatusUnknownProtocol
+	case !sameCluster(h.cluster, m.cfg.Cluster()):
+		return StatusWrongCluster
+	case h.target != m.cfg.ID:
+		return StatusWrongTarget
+	case h.protocol == ProtocolCalls:
+		return StatusNotServed
+	}
+	return m.raft.room()
+}
+
+// refuse answers a hello that is not accepted, and ends its connection.
+func (m *Mux) refuse(conn net.Conn, h hello, status Status, cause error) {
+	defer conn.Close()
+	if m.isClosed() || errors.Is(cause, io.EOF) && h == (hello{}) {
+		return // nothing was said: a port check
+	}
+	m.cfg.Logger.Warn("refused a connection", "reason", status.String(), "from", conn.RemoteAddr(), "error", cause,
+		"protocol", h.protocol, "form", h.form, "wanted_node", h.target, "wanted_cluster", clusterText(h.cluster),
+		"cluster", clusterText(m.cfg.Cluster()))
+	_ = conn.SetDeadline(time.Now().Add(lingerTimeout))
+	if _, err := conn.Write(m.refusal(status)); err != nil {
+		return
+	}
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+	_, _ = io.CopyN(io.Discard, conn, lingerBytes)
+}
+
+// refusal is the answer with the given status, and who gives it.
+func (m *Mux) refusal(status Status) []byte {
+	return appendIdentity([]byte{byte(status)}, m.cfg.Cluster(), m.cfg.ID)
+}
+
+func (m *Mux) isClosed() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.closed
+}
+
+// queue is the listener of one protocol: connections whose hello is done, and
+// which wait to be accepted.
+type queue struct {
+	address net.Addr
+	conns   chan net.Conn
+	done    chan struct{}
+
+	mu     sync.Mutex // held while closing and while adding, so that nothing is added after the end
+	closed bool
+}
+
+func newQueue(address net.Addr) *queue {
+	return &queue{address: address, conns: make(chan net.Conn, AcceptBacklog), done: make(chan struct{})}
+}
+
+// Accept waits for the next connection, and fails with net.ErrClosed after
+// Close.
+func (q *queue) Accept() (net.Conn, error) {
+	select {
+	case <-q.done:
+		return nil, net.ErrClosed
+	default:
+	}
+	select {
+	case conn := <-q.conns:
+		return conn, nil
+	case <-q.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Addr returns the address of the server port.
+func (q *queue) Addr() net.Addr { return q.address }
+
+// Close ends all accepts and closes the connections that waited for one. It
+// may be called more than once.
+func (q *queue) Close() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return nil
+	}
+	q.closed = true
+	close(q.done)
+	for {
+		select {
+		case conn := <-q.conns:
+			_ = conn.Close()
+		default:
+			return nil
+		}
+	}
+}
+
+// room answers a hello by what put would do.
+func (q *queue) room() Status {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.closed:
+		return StatusNotServed
+	case len(q.conns) == cap(q.conns):
+		return StatusBusy
+	}
+	return StatusAccepted
+}
+
+// put adds a connection without waiting.
+func (q *queue) put(conn net.Conn) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return net.ErrClosed
+	}
+	select {
+	case q.conns <- conn:
+		return nil
+	default:
+		return errors.New("the accept queue is full")
+	}
+}
