@@ -33,7 +33,10 @@ const (
 	MaxRedirects = 10
 	// MaxBodyRead is how many bytes of an HTTP body are read in search of its
 	// tail. A body that goes on is cut off there; its status has been seen.
-	MaxBodyRead = 1 << 20
+	MaxBodyRead = 4 << 20
 	// MaxResponseHeader is how many bytes the header of an HTTP answer may have.
 	MaxResponseHeader = 64 << 10
+	// MaxStatusLine is how many bytes of an HTTP answer's code and reason are
+	// shown.
+	MaxStatusLine = 128
 )
