@@ -1,0 +1,21 @@
+package state
+
+// Limits of the formats on disk and of what is remembered.
+const (
+	// MaxHistoryChanges is how many changed rows the history keeps.
+	MaxHistoryChanges = 16_384
+	// MaxHistoryBytes is how many bytes of changed rows, with what it costs to
+	// keep the views between them, the history keeps.
+	MaxHistoryBytes = 32 << 20
+	// changeOverhead is what a changed row costs beyond its encoded bytes: the
+	// path to it that the views before and after do not share. Measured over a
+	// million writes.
+	changeOverhead = 2 << 10
+	// maxRow bounds a row of a snapshot in bytes: well above the largest body
+	// that any endpoint takes, and a bound on what a damaged file can allocate.
+	maxRow = 64 << 20
+	// blockSize is how many bytes of rows share one checksum.
+	blockSize = 64 << 10
+	// maxOriginField bounds each text of an origin in bytes; longer ones are cut.
+	maxOriginField = 255
+)
