@@ -1,0 +1,26 @@
+package main
+
+import "time"
+
+const (
+	// maxData is the most bytes that a file or standard input may give as the
+	// data of an argument. The agent has its own, lower, limit for a value; this
+	// one only keeps a mistaken path from filling the memory.
+	maxData = 64 << 20
+	// maxTokenFile is the most bytes of a token file: a secret is a short line.
+	maxTokenFile = 64 << 10
+	// requestTimeout ends a request to the agent. It is above the longest time
+	// that an agent itself waits before it answers a question of ours.
+	requestTimeout = 90 * time.Second
+	// healthTimeout is how long the health command waits, unless told.
+	healthTimeout = 5 * time.Second
+	// leaveTimeout is how long an agent may take to leave its cluster after a
+	// signal, before the process ends without.
+	leaveTimeout = 15 * time.Second
+	// stopTimeout is how long an agent may take to stop in order, before the
+	// process ends without.
+	stopTimeout = 15 * time.Second
+	// pendingSignals is how many signals may wait to be looked at; more of the
+	// same kind would say nothing new.
+	pendingSignals = 8
+)

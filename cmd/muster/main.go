@@ -1,0 +1,117 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+)
+
+// Exit codes that every command keeps to; a few add one of their own with an
+// [exitStatus].
+const (
+	exitOK             = 0
+	exitFailed         = 1
+	exitUnknownCommand = 127
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run carries out one command line, given without the program's name, and
+// returns the exit code of the process.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := commands()
+	streams := streams{in: stdin, out: stdout, err: stderr}
+	if len(args) > 0 {
+		switch args[0] {
+		case "-v", "-version", "--version":
+			args = append([]string{"version"}, args[1:]...)
+		case "-h", "-help", "--help", "help":
+			root.printGroup(stdout)
+			return exitOK
+		}
+	}
+	return root.dispatch(streams, args)
+}
+
+// streams are where a command reads and writes. Results go to out; errors,
+// warnings and notices go to err.
+type streams struct {
+	in  io.Reader
+	out io.Writer
+	err io.Writer
+}
+
+// exitStatus is an error that has nothing to say but the exit code.
+type exitStatus int
+
+// Error satisfies the error interface; it is never printed.
+func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+
+// dispatch walks down the tree of commands along args and runs what it finds.
+func (c *command) dispatch(streams streams, args []string) int {
+	if c.new != nil {
+		return c.execute(streams, args)
+	}
+	if len(args) > 0 && isHelp(args[0]) {
+		c.printGroup(streams.out)
+		return exitOK
+	}
+	if len(args) > 0 {
+		if child := c.child(args[0]); child != nil {
+			return child.dispatch(streams, args[1:])
+		}
+		fmt.Fprintf(streams.err, "Error: there is no command %q\n\n", c.path+" "+args[0])
+	}
+	c.printGroup(streams.err)
+	// Scripts tell "no such command" from "the command failed" by this code; a
+	// group of commands has always failed with the plain one.
+	if c.isRoot() {
+		return exitUnknownCommand
+	}
+	return exitFailed
+}
+
+// execute parses the flags of one command and runs it.
+func (c *command) execute(streams streams, args []string) int {
+	flags := flag.NewFlagSet(c.path, flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // messages are ours, printed once
+	runner := c.new()
+	runner.define(flags)
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		c.printHelp(streams.out, flags)
+		return exitOK
+	case err != nil:
+		fmt.Fprintf(streams.err, "Error: %v\n\n", err)
+		c.printFlags(streams.err, flags)
+		return exitFailed
+	}
+	err := c.checkArguments(flags.Args())
+	if err == nil {
+		err = runner.run(streams, flags.Args())
+	}
+	return report(streams.err, err)
+}
+
+// report prints an error and returns the exit code that goes with it.
+func report(stderr io.Writer, err error) int {
+	var status exitStatus
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &status):
+		return int(status)
+	default:
+		fmt.Fprintf(stderr, "Error: %v\n", err)
+		return exitFailed
+	}
+}
+
+// isHelp reports whether an argument asks for help.
+func isHelp(arg string) bool {
+	return arg == "-h" || arg == "-help" || arg == "--help"
+}
