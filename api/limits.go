@@ -1,0 +1,29 @@
+package api
+
+import "time"
+
+// Limits of what a request may hold and of how long it may wait.
+const (
+	// maxBody is the largest JSON body in bytes. A registration with all the
+	// metadata and checks that it may have stays well below it.
+	maxBody = 1 << 20
+	// maxFilter is the longest filter in bytes: longer ones are no longer written
+	// by people.
+	maxFilter = 8 << 10
+	// maxFilterSteps bounds the work of reading one filter, in steps of its
+	// grammar: parentheses inside each other cost four times as much at each level.
+	maxFilterSteps = 1_000_000
+	// defaultQueryTime and maxQueryTime are how long a blocking query waits if the
+	// configuration does not say.
+	defaultQueryTime = 300 * time.Second
+	maxQueryTime     = 600 * time.Second
+	// jitterShare is the part of a wait, one in so many, by which it is lengthened
+	// at random, so that readers who began together do not all come back together.
+	jitterShare = 16
+	// hashPoll is how often a reader who waits by hash looks at the instance
+	// again. A look costs some microseconds.
+	hashPoll = 250 * time.Millisecond
+	// minGzip is the smallest body in bytes that is compressed: below it the
+	// answer fits one packet either way.
+	minGzip = 1400
+)
