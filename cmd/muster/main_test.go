@@ -1,0 +1,73 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// TestMain keeps the developer's own settings away from the tests, and removes
+// the binary that some of them build.
+func TestMain(m *testing.M) {
+	for _, setting := range os.Environ() {
+		name, _, _ := strings.Cut(setting, "=")
+		if strings.HasPrefix(name, "MUSTER_") || strings.HasPrefix(name, "CONSUL_") {
+			os.Unsetenv(name)
+		}
+	}
+	folder, err := os.MkdirTemp("", "muster")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	binaryFolder = folder
+	code := m.Run()
+	os.RemoveAll(folder)
+	os.Exit(code)
+}
+
+// binaryFolder is where the binary under test is built; TestMain sets it.
+var binaryFolder string
+
+// builtBinary builds muster once for all tests that need it.
+var builtBinary = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(binaryFolder, "muster")
+	output, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("cannot build muster: %w\n%s", err, output)
+	}
+	return path, nil
+})
+
+// binary is the path of the binary under test.
+func binary(t *testing.T) string {
+	t.Helper()
+	path, err := builtBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// The binary answers to another name by a link, because tools look for it under
+// that one.
+func TestBinaryByAnotherName(t *testing.T) {
+	link := filepath.Join(t.TempDir(), "consul")
+	if err := os.Symlink(binary(t), link); err != nil {
+		t.Skipf("cannot make a link here: %v", err)
+	}
+	for _, name := range []string{binary(t), link} {
+		output, err := exec.Command(name, "version", "-format=json").Output()
+		if err != nil || !strings.Contains(string(output), `"Version"`) {
+			t.Errorf("%s version: %v, %s", filepath.Base(name), err, output)
+		}
+		err = exec.Command(name, "frobnicate").Run()
+		if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != exitUnknownCommand {
+			t.Errorf("%s frobnicate: %v, want exit status %d", filepath.Base(name), err, exitUnknownCommand)
+		}
+	}
+}
