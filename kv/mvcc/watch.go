@@ -29,12 +29,23 @@ func (w *Watch) Len() int {
 }
 
 // Reset empties w and keeps its memory.
-func (w *Watch) Reset() { w.chans = w.chans[:0] }
+func (w *Watch) Reset() {
+	if w != nil {
+		w.chans = w.chans[:0]
+	}
+}
 
 // Wait sleeps until something under watch changes and reports true, or until
-// ctx or timer ends it and reports false.
+// ctx or timer ends it and reports false. A nil or empty Watch sleeps until ctx
+// or timer ends it.
 func (w *Watch) Wait(ctx context.Context, timer <-chan time.Time) bool {
-	switch len(w.chans) {
+	switch w.Len() {
+	case 0:
+		select {
+		case <-ctx.Done():
+		case <-timer:
+		}
+		return false
 	case 1:
 		select {
 		case <-w.chans[0]:
