@@ -1,0 +1,108 @@
+package consensus
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// Stream connects servers, which it names by their IDs.
+type Stream interface {
+	// Accept waits for the next connection from another server. After Close
+	// it fails.
+	Accept() (net.Conn, error)
+	// Close ends all accepts. The node calls it when it stops.
+	Close() error
+	// Dial connects to the server with an ID.
+	Dial(id string, timeout time.Duration) (net.Conn, error)
+}
+
+// Config is what a [Node] is made of.
+type Config struct {
+	// ID is the node ID of this server, for all time.
+	ID string
+	// Dir is the folder of the log and the snapshots, made if it is missing.
+	// Empty keeps all in memory.
+	Dir string
+	// FSM is the state machine that commands are applied to.
+	FSM raft.BatchingFSM
+	// Stream reaches the other servers. The node closes it.
+	Stream Stream
+	// Multiplier scales the heartbeat and election timeouts, from
+	// MinMultiplier to MaxMultiplier. Zero is DefaultMultiplier.
+	Multiplier int
+	// PreVoteDisabled lets a server stand for election without asking first
+	// whether it could win.
+	PreVoteDisabled bool
+	// SnapshotThreshold, in entries, SnapshotInterval and TrailingLogs, in
+	// entries, say when a snapshot is taken and how much log stays behind it.
+	// Zeros are the defaults.
+	SnapshotThreshold uint64
+	SnapshotInterval  time.Duration
+	TrailingLogs      uint64
+	// Logger takes Raft's log and this package's; nil drops it.
+	Logger *slog.Logger
+}
+
+// withDefaults returns cfg with defaults for zeros, or an error that names the
+// field which cannot be used.
+func (cfg Config) withDefaults() (Config, error) {
+	if cfg.Multiplier == 0 {
+		cfg.Multiplier = DefaultMultiplier
+	}
+	if cfg.SnapshotThreshold == 0 {
+		cfg.SnapshotThreshold = DefaultSnapshotThreshold
+	}
+	if cfg.SnapshotInterval == 0 {
+		cfg.SnapshotInterval = DefaultSnapshotInterval
+	}
+	if cfg.TrailingLogs == 0 {
+		cfg.TrailingLogs = DefaultTrailingLogs
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case cfg.ID == "":
+		return cfg, errors.New("the Raft node has no ID")
+	case cfg.FSM == nil:
+		return cfg, errors.New("the Raft node has no state machine")
+	case cfg.Stream == nil:
+		return cfg, errors.New("the Raft node has no stream")
+	case cfg.Multiplier < MinMultiplier || cfg.Multiplier > MaxMultiplier:
+		return cfg, fmt.Errorf("the Raft multiplier is %d, %d to %d are possible", cfg.Multiplier, MinMultiplier, MaxMultiplier)
+	case cfg.SnapshotInterval < 0:
+		return cfg, fmt.Errorf("the Raft snapshot interval is %v, it cannot be negative", cfg.SnapshotInterval)
+	}
+	return cfg, nil
+}
+
+// timeout is the heartbeat timeout and the election timeout.
+func (cfg Config) timeout() time.Duration {
+	return time.Duration(cfg.Multiplier) * BaseTimeout
+}
+
+// raftConfig translates cfg for Raft.
+func (cfg Config) raftConfig() *raft.Config {
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(cfg.ID)
+	c.HeartbeatTimeout = cfg.timeout()
+	c.ElectionTimeout = cfg.timeout()
+	// A leader without a quorum gives up before its followers stop waiting
+	// for it. The lease cannot be reloaded, so it is right from the start.
+	c.LeaderLeaseTimeout = cfg.timeout() / 2
+	c.SnapshotThreshold = cfg.SnapshotThreshold
+	c.SnapshotInterval = cfg.SnapshotInterval
+	c.TrailingLogs = cfg.TrailingLogs
+	c.PreVoteDisabled = cfg.PreVoteDisabled
+	c.NoLegacyTelemetry = true
+	// A server that is removed becomes a follower of nobody. Whether it ends
+	// is for the agent to say.
+	c.ShutdownOnRemove = false
+	c.Logger = newLogger(cfg.Logger)
+	return c
+}

@@ -1,0 +1,84 @@
+package consensus
+
+import "time"
+
+const (
+	// BaseTimeout is the heartbeat timeout and the election timeout at
+	// multiplier 1. A failover takes about 1.7 times the timeout.
+	BaseTimeout = 500 * time.Millisecond
+
+	// MinMultiplier and MaxMultiplier bound what BaseTimeout is multiplied
+	// by, and DefaultMultiplier is taken when none is given.
+	MinMultiplier     = 1
+	MaxMultiplier     = 10
+	DefaultMultiplier = 2
+
+	// DefaultSnapshotThreshold is how many entries the log must have grown by
+	// before a snapshot is taken.
+	DefaultSnapshotThreshold = 16384
+
+	// DefaultSnapshotInterval is how often that is looked at: Raft waits
+	// between once and twice as long, so about every 30 s.
+	DefaultSnapshotInterval = 20 * time.Second
+
+	// DefaultTrailingLogs is how many entries are kept behind a snapshot, for
+	// followers that lag a little.
+	DefaultTrailingLogs = 10240
+
+	// RetainedSnapshots is how many snapshots are kept on disk.
+	RetainedSnapshots = 2
+
+	// MaxCommandBytes is the size of the largest command. A follower must
+	// receive a whole batch within the transport's timeout.
+	MaxCommandBytes = 16 << 20
+
+	// MaxInFlight and MaxInFlightBytes bound the commands that are between
+	// Apply and their answer. Each costs a goroutine, and its bytes.
+	MaxInFlight      = 4096
+	MaxInFlightBytes = 64 << 20
+
+	// QueueTimeout is how long a command waits for its place in flight, and
+	// then again for Raft to take it.
+	QueueTimeout = 5 * time.Second
+
+	// ApplyTimeout is how long Apply waits for its answer once the command has
+	// its place, and how long a change of membership may take. Past it the
+	// outcome is not known.
+	ApplyTimeout = 30 * time.Second
+
+	// VerifyTimeout is how long Verify waits. A leader that reaches no quorum
+	// steps down long before, when its lease ends.
+	VerifyTimeout = 10 * time.Second
+
+	// DrainTimeout is how long Stop waits for the answers of calls under way,
+	// and then again for Raft to end. Both take milliseconds unless a disk or
+	// a quorum is gone.
+	DrainTimeout = 5 * time.Second
+
+	// LockTimeout is how long Open waits for another process to let go of the
+	// log.
+	LockTimeout = time.Second
+
+	// cachedEntries is how many entries are kept decoded in memory, so that
+	// sending them to followers reads no disk.
+	cachedEntries = 512
+
+	// transportTimeout bounds one call between servers. Installing a snapshot
+	// may take longer, by its size.
+	transportTimeout = 10 * time.Second
+
+	// dialTimeout bounds one dial between servers, and so also how long a
+	// dial to nowhere can hold up Stop.
+	dialTimeout = 3 * time.Second
+
+	// pooledConnections is how many idle connections are kept for each server.
+	pooledConnections = 3
+
+	// nudge is how much the timeouts are raised, and lowered again, to make
+	// Raft look at them at once.
+	nudge = time.Millisecond
+
+	// barrierRetry is the pause before a fresh leader tries again to put its
+	// barrier into the log, while a hand-over of leadership is under way.
+	barrierRetry = 50 * time.Millisecond
+)

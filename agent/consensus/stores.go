@@ -1,0 +1,335 @@
+package consensus
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+const (
+	// logFile holds the log, the term and the vote.
+	logFile = "raft.db"
+	// newLogFile is a log file while it is made: it gets its name only when
+	// it is whole, so that an empty or broken raft.db is never taken for a
+	// fresh one.
+	newLogFile = "raft.db.new"
+
+	// recovery is what to do about data that cannot be used.
+	recovery = "restore the data directory from a backup; or, if other servers hold the data, move the whole folder %s away and let this server join them anew"
+)
+
+// The keys under which Raft keeps its term and its vote in the stable store.
+var (
+	keyCurrentTerm  = []byte("CurrentTerm")
+	keyLastVoteTerm = []byte("LastVoteTerm")
+)
+
+// stores is where a node keeps its data. This file alone knows what they are
+// made of; wrappers of the log store and of the stable store belong here too.
+type stores struct {
+	dir       string
+	log       raft.LogStore
+	stable    raft.StableStore
+	snapshots *newestSnapshot
+	close     func() error
+}
+
+// openStores opens the stores of a folder, or of memory if dir is empty.
+func openStores(dir string, logger hclog.Logger) (*stores, error) {
+	if dir == "" {
+		memory := raft.NewInmemStore()
+		return &stores{
+			log: memory, stable: memory, snapshots: &newestSnapshot{SnapshotStore: raft.NewInmemSnapshotStore()},
+			close: func() error { return nil },
+		}, nil
+	}
+	// What is agreed on may be secret: nobody else reads it.
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make the Raft folder: %w", err)
+	}
+	db, err := openLog(dir)
+	if err != nil {
+		return nil, err
+	}
+	s, err := assemble(dir, db, logger)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return s, nil
+}
+
+// assemble puts together the stores of a folder whose log is open, and checks
+// that they fit.
+func assemble(dir string, db *raftboltdb.BoltStore, logger hclog.Logger) (*stores, error) {
+	files, err := raft.NewFileSnapshotStoreWithLogger(dir, RetainedSnapshots, logger)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use the snapshot folder %s: %w", filepath.Join(dir, snapshotFolder), err)
+	}
+	cache, err := raft.NewLogCache(cachedEntries, db)
+	if err != nil {
+		return nil, err
+	}
+	s := &stores{dir: dir, log: cache, stable: db, snapshots: &newestSnapshot{SnapshotStore: files}, close: db.Close}
+	newest, err := checkSnapshots(dir, logger)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkHistory(newest); err != nil {
+		return nil, err
+	}
+	return s, s.undoHalfBootstrap()
+}
+
+// openLog opens the log file of a folder, and makes it in an empty one.
+func openLog(dir string) (*raftboltdb.BoltStore, error) {
+	path := filepath.Join(dir, logFile)
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		if err := makeLog(dir); err != nil {
+			return nil, err
+		}
+	case err != nil:
+		return nil, fmt.Errorf("cannot open the Raft log: %w", err)
+	case info.Size() == 0:
+		return nil, damaged(path, dir, errors.New("the file is empty"))
+	}
+	if err := checkLog(path, dir); err != nil {
+		return nil, err
+	}
+	return openBolt(path, dir)
+}
+
+// makeLog makes an empty log file, if nothing else is stored that it belonged
+// to.
+func makeLog(dir string) error {
+	path, unfinished := filepath.Join(dir, logFile), filepath.Join(dir, newLogFile)
+	names, err := snapshotNames(dir)
+	if err != nil {
+		return err
+	}
+	if len(names) > 0 {
+		return damaged(path, dir, fmt.Errorf("the file is missing, but there are snapshots (%s)", names[0].text))
+	}
+	if err := os.Remove(unfinished); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("cannot remove a half-made Raft log: %w", err)
+	}
+	db, err := openBolt(unfinished, dir)
+	if err != nil {
+		return err
+	}
+	if err := db.Close(); err != nil {
+		return fmt.Errorf("cannot make the Raft log: %w", err)
+	}
+	if err := os.Rename(unfinished, path); err != nil {
+		return fmt.Errorf("cannot make the Raft log: %w", err)
+	}
+	return syncFolder(dir)
+}
+
+// boltOptions are those of every opening of the log.
+func boltOptions(readOnly bool) *bbolt.Options {
+	return &bbolt.Options{
+		Timeout: LockTimeout, // its zero waits for ever
+		// The list of free pages grows with the file, and would be written on
+		// every commit. It is found again when the file is opened.
+		NoFreelistSync: true,
+		FreelistType:   bbolt.FreelistMapType,
+		ReadOnly:       readOnly,
+	}
+}
+
+// openBolt opens the log file for reading and writing. Every commit is synced
+// to disk.
+func openBolt(path, dir string) (db *raftboltdb.BoltStore, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			db, err = nil, damaged(path, dir, fmt.Errorf("%v", cause))
+		}
+	}()
+	db, err = raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: boltOptions(false), MsgpackUseNewTimeFormat: true})
+	if err != nil {
+		return nil, boltError(path, dir, err)
+	}
+	return db, nil
+}
+
+// checkLog reads the whole structure of the log file before bolt does: bolt
+// panics in a goroutine of its own, or runs into memory that is not there, when
+// a page is not what it should be.
+func checkLog(path, dir string) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = damaged(path, dir, fmt.Errorf("%v", cause))
+		}
+	}()
+	// Opened for reading, bolt locks the file and looks at no more than its
+	// head.
+	lock, err := bbolt.Open(path, 0o600, boltOptions(true))
+	if err != nil {
+		return boltError(path, dir, err)
+	}
+	defer lock.Close()
+	if err := checkPages(path, lock.Info().PageSize); err != nil {
+		return damaged(path, dir, err)
+	}
+	return nil
+}
+
+// boltError says what an error of opening the log file means.
+func boltError(path, dir string, err error) error {
+	var pathError *os.PathError
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return fmt.Errorf("%w: cannot lock %s within %v: another process has it open; stop that process, or use another data directory", ErrLocked, path, LockTimeout)
+	case errors.As(err, &pathError):
+		return fmt.Errorf("cannot open the Raft log: %w", err)
+	}
+	return damaged(path, dir, err)
+}
+
+// damaged is the error about a file that cannot be used.
+func damaged(path, dir string, cause error) error {
+	return fmt.Errorf("%w: %s: %w; "+recovery, ErrDamaged, path, cause, dir)
+}
+
+// damage is the error about the log file.
+func (s *stores) damage(cause error) error {
+	return damaged(filepath.Join(s.dir, logFile), s.dir, cause)
+}
+
+// snapshotDamage is the error about the newest snapshot.
+func (s *stores) snapshotDamage(cause error) error {
+	return damaged(filepath.Join(s.dir, snapshotFolder, s.snapshots.opened), s.dir, cause)
+}
+
+// checkHistory checks that snapshot and log are of one history without a gap:
+// every entry after the snapshot is there, and the term is known.
+func (s *stores) checkHistory(newest snapshotName) error {
+	first, err := s.log.FirstIndex()
+	if err != nil {
+		return s.damage(err)
+	}
+	last, err := s.log.LastIndex()
+	if err != nil {
+		return s.damage(err)
+	}
+	term, err := s.stable.GetUint64(keyCurrentTerm)
+	if err != nil && !isNotFound(err) {
+		return s.damage(err)
+	}
+	needed := newest.term
+	if last > 0 {
+		var entry raft.Log
+		if err := s.log.GetLog(last, &entry); err != nil {
+			return s.damage(fmt.Errorf("entry %d, the last one, cannot be read: %w", last, err))
+		}
+		needed = max(needed, entry.Term)
+	}
+	switch {
+	case term < needed:
+		return s.damage(fmt.Errorf("it knows of term %d, but what is stored is of term %d", term, needed))
+	case last > newest.index && first > newest.index+1 && newest.index == 0:
+		return s.damage(fmt.Errorf("the log begins at entry %d, and there is no snapshot of what was before", first))
+	case last > newest.index && first > newest.index+1:
+		return s.damage(fmt.Errorf("the log begins at entry %d, and the newest snapshot, %s, ends at %d", first, newest.text, newest.index))
+	}
+	return s.checkEntries(newest.index+1, last)
+}
+
+// checkEntries reads the entries that Raft will read when it starts or when
+// they are committed, and would panic about.
+func (s *stores) checkEntries(from, to uint64) error {
+	for index := from; index <= to; index++ {
+		var entry raft.Log
+		if err := s.log.GetLog(index, &entry); err != nil {
+			return s.damage(fmt.Errorf("entry %d cannot be read: %w", index, err))
+		}
+		if entry.Index != index {
+			return s.damage(fmt.Errorf("entry %d says that it is entry %d", index, entry.Index))
+		}
+	}
+	return nil
+}
+
+// undoHalfBootstrap makes a server fresh again whose bootstrap was cut short
+// after it had stored the first term and before it had stored the first entry:
+// Raft would then neither bootstrap nor elect. No vote was given in that term,
+// so nothing is forgotten.
+func (s *stores) undoHalfBootstrap() error {
+	term, err := s.stable.GetUint64(keyCurrentTerm)
+	if err != nil || term != 1 {
+		return nil
+	}
+	_, err = s.stable.GetUint64(keyLastVoteTerm)
+	if !isNotFound(err) {
+		return nil
+	}
+	fresh, err := s.empty()
+	if err != nil || !fresh {
+		return err
+	}
+	return s.stable.SetUint64(keyCurrentTerm, 0)
+}
+
+// empty reports whether there is neither an entry nor a snapshot.
+func (s *stores) empty() (bool, error) {
+	last, err := s.log.LastIndex()
+	if err != nil {
+		return false, s.damage(err)
+	}
+	snapshots, err := s.snapshots.List()
+	if err != nil {
+		return false, fmt.Errorf("cannot list the snapshots: %w", err)
+	}
+	return last == 0 && len(snapshots) == 0, nil
+}
+
+// isNotFound reports whether a stable store has no such key. Raft looks at the
+// text, so stores and their wrappers must hand that error on as it is.
+func isNotFound(err error) bool { return err != nil && err.Error() == "not found" }
+
+// newestSnapshot is a snapshot store that offers the newest snapshot alone:
+// Raft would pass over one that it cannot open or restore, take the one before
+// without a word, and start with a state from the past. It remembers the last
+// snapshot that was opened, and why that failed.
+type newestSnapshot struct {
+	raft.SnapshotStore
+
+	mu      sync.Mutex
+	opened  string
+	openErr error
+}
+
+// List returns the newest snapshot, if there is one.
+func (s *newestSnapshot) List() ([]*raft.SnapshotMeta, error) {
+	snapshots, err := s.SnapshotStore.List()
+	return snapshots[:min(1, len(snapshots))], err
+}
+
+// Open opens a snapshot whose checksum is right.
+func (s *newestSnapshot) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	meta, source, err := s.SnapshotStore.Open(id)
+	s.mu.Lock()
+	s.opened, s.openErr = id, err
+	s.mu.Unlock()
+	return meta, source, err
+}
+
+// syncFolder makes a rename in a folder last.
+func syncFolder(dir string) error {
+	folder, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}
