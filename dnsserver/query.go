@@ -3,6 +3,7 @@ package dnsserver
 import (
 	"context"
 	"math/rand/v2"
+	"net/netip"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -51,6 +52,12 @@ type memory struct {
 	answers    []dns.RR
 	extra      []dns.RR
 	ends       []int
+
+	seenAddresses set[netip.Addr]
+	seenServices  set[serviceKey]
+	// packer packs the reply, and before that tells how long it will be.
+	packer packer
+	packed []byte
 }
 
 // reset forgets what an earlier query left behind.

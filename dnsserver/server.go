@@ -165,7 +165,7 @@ func (s *Server) answer(ctx context.Context, request, reply *dns.Msg, transport 
 		echo = replyOPT(opt)
 		limit.size -= dns.Len(echo)
 	}
-	cut, overflow := trim(reply, limit, q.glueEnds)
+	cut, overflow := trim(reply, limit, q.glueEnds, m)
 	// A reply without its only answer would say that there is none.
 	reply.Truncated = overflow || cut && transport == UDP && set.EnableTruncate
 	if echo != nil {

@@ -2,7 +2,6 @@ package dnsserver
 
 import (
 	"math"
-	"net/netip"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -62,7 +61,7 @@ func (q *query) addInstanceAddresses(order *order, ttl uint32) {
 	if limit := q.settings.ARecordLimit; limit > 0 {
 		most = min(most, limit)
 	}
-	var seen addressSet
+	seen := q.addressSet()
 	host := ""
 	for e := order.next(); e != nil && len(q.reply.Answer) < most; e = order.next() {
 		p, _ := q.instancePlace(e)
@@ -86,9 +85,9 @@ func (q *query) addInstanceAddresses(order *order, ttl uint32) {
 // addServiceRecords adds the SRV records of the instances (RFC 2782), each with
 // the addresses of its target and the metadata of its node.
 func (q *query) addServiceRecords(order *order, ttl uint32) {
-	var seen serviceSet
+	seen := q.serviceSet()
 	for e, weight := order.nextWeighted(); e != nil && len(q.reply.Answer) <= q.room; e, weight = order.nextWeighted() {
-		if !seen.add(e.Service) {
+		if !seen.add(keyOf(e.Service)) {
 			continue
 		}
 		p, atNode := q.instancePlace(e)
@@ -149,73 +148,10 @@ func (q *query) addMetadata(to *[]dns.RR, owner string, n *catalog.Node, ttl uin
 // uint16Of keeps a number within 16 bits.
 func uint16Of(n int) uint16 { return uint16(max(0, min(n, math.MaxUint16))) }
 
-// smallSet is how many members a set searches one by one.
-const smallSet = 16
-
-// addressSet is a set of addresses.
-type addressSet struct {
-	few  [smallSet]netip.Addr
-	n    int
-	many map[netip.Addr]struct{}
-}
-
-// add adds an address and reports whether it was not there.
-func (s *addressSet) add(ip netip.Addr) bool {
-	if s.many == nil {
-		for _, x := range s.few[:s.n] {
-			if x == ip {
-				return false
-			}
-		}
-		if s.n < smallSet {
-			s.few[s.n] = ip
-			s.n++
-			return true
-		}
-		s.many = make(map[netip.Addr]struct{}, 4*smallSet)
-		for _, x := range s.few {
-			s.many[x] = struct{}{}
-		}
-	}
-	before := len(s.many)
-	s.many[ip] = struct{}{}
-	return len(s.many) > before
-}
-
-// serviceSet is a set of instances, told apart by node, address and port.
-type serviceSet struct {
-	few  [smallSet]*catalog.Service
-	n    int
-	many map[serviceKey]struct{}
-}
-
+// serviceKey is what tells SRV records apart.
 type serviceKey struct {
 	node, address string
 	port          int
 }
 
 func keyOf(s *catalog.Service) serviceKey { return serviceKey{s.Node, s.Address, s.Port} }
-
-// add adds an instance and reports whether none like it was there.
-func (s *serviceSet) add(instance *catalog.Service) bool {
-	key := keyOf(instance)
-	if s.many == nil {
-		for _, x := range s.few[:s.n] {
-			if keyOf(x) == key {
-				return false
-			}
-		}
-		if s.n < smallSet {
-			s.few[s.n] = instance
-			s.n++
-			return true
-		}
-		s.many = make(map[serviceKey]struct{}, 4*smallSet)
-		for _, x := range s.few {
-			s.many[keyOf(x)] = struct{}{}
-		}
-	}
-	before := len(s.many)
-	s.many[key] = struct{}{}
-	return len(s.many) > before
-}

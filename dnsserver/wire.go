@@ -11,19 +11,20 @@ import (
 
 // Bits and fields of the second pair of bytes of a header (RFC 1035 §4.1.1).
 const (
-	responseBit  = 1 << 15
-	opcodeShift  = 11
-	opcodeMask   = 0xF
-	recursionBit = 1 << 8
+	responseBit      = 1 << 15
+	opcodeShift      = 11
+	opcodeMask       = 0xF
+	authoritativeBit = 1 << 10
+	truncatedBit     = 1 << 9
+	recursionBit     = 1 << 8
 )
 
 // scratch is what serving one query needs and the next may use again.
 type scratch struct {
 	request, reply dns.Msg
 	memory         memory
-	// query and out hold the bytes of both, packed those of the reply before they
-	// are moved to their place.
-	query, out, packed []byte
+	// query and out hold the bytes of both.
+	query, out []byte
 }
 
 // respond appends the reply to the bytes of a query to dst. It appends nothing
@@ -47,7 +48,7 @@ func (s *Server) respond(ctx context.Context, query []byte, dst []byte, transpor
 		s.config.Logger.Error("Cannot answer a DNS query", "error", err)
 		return appendHeader(dst, query, dns.RcodeServerFailure)
 	}
-	out, err := appendMessage(dst, &sc.reply, sc)
+	out, err := appendMessage(dst, &sc.reply, &sc.memory.packer)
 	if err != nil {
 		s.config.Logger.Error("Cannot send a DNS reply", "name", sc.request.Question[0].Name, "error", err)
 		return appendHeader(dst, query, dns.RcodeServerFailure)
@@ -97,13 +98,10 @@ func appendHeader(dst, query []byte, rcode int) []byte {
 }
 
 // appendMessage appends the bytes of a message to dst.
-func appendMessage(dst []byte, m *dns.Msg, sc *scratch) ([]byte, error) {
-	packed, err := m.PackBuffer(sc.packed[:cap(sc.packed)])
-	if err != nil {
-		return nil, err
+func appendMessage(dst []byte, m *dns.Msg, p *packer) ([]byte, error) {
+	if out, ok := p.appendMessage(dst, m); ok {
+		return out, nil
 	}
-	if cap(packed) > cap(sc.packed) {
-		sc.packed = packed
-	}
-	return append(dst, packed...), nil
+	packed, err := m.Pack()
+	return append(dst, packed...), err
 }
