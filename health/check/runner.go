@@ -111,6 +111,12 @@ func (d *Definition) outputLimit(agent int) int {
 	return agent
 }
 
+// CutOutput returns output as far as the check may keep it on an agent with the
+// given limit, with a remark if that is not all.
+func (d *Definition) CutOutput(output string, agent int) string {
+	return head(output, d.outputLimit(agent))
+}
+
 // poller runs a checker again and again, never twice at once.
 type poller struct {
 	probe    checker

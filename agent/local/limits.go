@@ -1,0 +1,42 @@
+package local
+
+import "time"
+
+// Limits of what one agent holds. They keep a runaway client from filling the
+// catalog of the whole cluster.
+const (
+	// MaxServices is how many instances may be registered at one agent.
+	MaxServices = 10_000
+	// MaxChecks is how many checks may be registered at one agent.
+	MaxChecks = 50_000
+	// MaxFileSize is how many bytes the file of a persisted definition may have.
+	MaxFileSize = 4 << 20
+)
+
+// Times of keeping the catalog true.
+const (
+	// FullSyncInterval is the pause between two comparisons with the catalog; a
+	// random part of it, scaled by the size of the cluster, is added.
+	FullSyncInterval = time.Minute
+	// RetryInterval is the pause after a comparison that failed; a random part is
+	// added as above.
+	RetryInterval = 15 * time.Second
+	// ServerUpStagger bounds the random delay, scaled as above, of a comparison
+	// that was asked for because servers can be reached again.
+	ServerUpStagger = 3 * time.Second
+	// CatalogTimeout bounds each single call of the catalog. It is above the time
+	// that a call may wait for a leader to be elected.
+	CatalogTimeout = 10 * time.Second
+	// SyncWait is how long a registration waits for the catalog to know of it. It
+	// succeeds in any case.
+	SyncWait = 2 * time.Second
+	// SweepInterval is the pause between two searches for instances that have been
+	// critical for too long.
+	SweepInterval = 30 * time.Second
+	// MaxChecksPerCall is how many checks one registration in the catalog carries,
+	// which bounds the size of its log entry.
+	MaxChecksPerCall = 64
+	// scaleFrom is the size of a cluster up to which full syncs are not spread
+	// further apart.
+	scaleFrom = 128
+)

@@ -1,0 +1,256 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/muster-sd/muster/catalog"
+	"github.com/muster-sd/muster/health"
+	"github.com/muster-sd/muster/kv/mvcc"
+)
+
+// push writes to the catalog what is marked as different: the node, then
+// services with their checks, then other checks, then what is gone. What is new
+// goes first, so that an instance which takes another's place leaves no gap. It
+// stops at the first call that failed for reasons that may pass.
+func (r *Registry) push(ctx context.Context, cat Catalog) error {
+	defer release(r.takeWaiting())
+	for _, step := range []func(context.Context, Catalog) error{
+		r.pushNode, r.pushServices, r.pushChecks, r.pushGoneServices, r.pushGoneChecks,
+	} {
+		if err := step(ctx, cat); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refused reports whether the catalog will not take an entry however often it is
+// offered. Such an entry rests until the next full sync.
+func refused(err error) bool {
+	switch mvcc.CodeOf(err) {
+	case mvcc.Invalid, mvcc.TooLarge, mvcc.Unknown:
+		return true
+	}
+	return false
+}
+
+func (r *Registry) pushNode(ctx context.Context, cat Catalog) error {
+	r.mu.Lock()
+	node, synced := r.node, r.nodeSync
+	r.mu.Unlock()
+	if synced {
+		return nil
+	}
+	// Were the node refused, its services would stand on another's.
+	if err := register(ctx, cat, &health.Register{Registration: catalog.Registration{Node: node}}); err != nil {
+		return fmt.Errorf("cannot register node %q: %w", node.Name, err)
+	}
+	r.mu.Lock()
+	r.nodeSync = r.node.Equal(&node)
+	r.mu.Unlock()
+	r.cfg.Logger.Info(logSyncedNode, "node", node.Name)
+	return nil
+}
+
+func (r *Registry) pushServices(ctx context.Context, cat Catalog) error {
+	services := r.dirtyServices()
+	if len(services) == 0 {
+		return nil
+	}
+	checksOf := map[string][]*health.Check{}
+	for _, row := range r.dirtyChecks() {
+		checksOf[row.ServiceID] = append(checksOf[row.ServiceID], row)
+	}
+	for _, row := range services {
+		checks := checksOf[row.ID]
+		if err := r.pushService(ctx, cat, row, checks[:min(len(checks), MaxChecksPerCall)]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Registry) pushService(ctx context.Context, cat Catalog, row *catalog.Service, checks []*health.Check) error {
+	err := register(ctx, cat, r.registration(row, checks))
+	switch {
+	case err == nil:
+	case !refused(err):
+		return fmt.Errorf("cannot register service %q: %w", row.ID, err)
+	case len(checks) > 0: // perhaps a check is at fault
+		return r.pushService(ctx, cat, row, nil)
+	}
+	r.mu.Lock()
+	if s := r.services[row.ID]; s != nil && s.row == row {
+		s.synced = true
+	}
+	r.mu.Unlock()
+	if err != nil {
+		r.cfg.Logger.Error(logRefused, "service", row.ID, "error", err)
+		return nil
+	}
+	r.cfg.Logger.Info(logSyncedService, "service", row.ID)
+	r.settle(checks)
+	return nil
+}
+
+func (r *Registry) pushChecks(ctx context.Context, cat Catalog) error {
+	for batch := range slices.Chunk(r.dirtyChecks(), MaxChecksPerCall) {
+		if err := r.pushBatch(ctx, cat, batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pushBatch registers checks in one call. If that is refused, each is offered
+// alone, to find the one that is at fault.
+func (r *Registry) pushBatch(ctx context.Context, cat Catalog, batch []*health.Check) error {
+	err := register(ctx, cat, r.registration(nil, batch))
+	switch {
+	case err == nil:
+		r.settle(batch)
+		return nil
+	case !refused(err):
+		return fmt.Errorf("cannot register check %q: %w", batch[0].ID, err)
+	case len(batch) == 1:
+		r.cfg.Logger.Error(logRefused, "check", batch[0].ID, "error", err)
+		r.markSynced(batch)
+		return nil
+	}
+	for _, row := range batch {
+		if err := r.pushBatch(ctx, cat, []*health.Check{row}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle notes that the catalog knows of checks.
+func (r *Registry) settle(checks []*health.Check) {
+	r.markSynced(checks)
+	for _, row := range checks {
+		r.cfg.Logger.Info(logSyncedCheck, "check", row.ID)
+	}
+}
+
+// markSynced marks checks that have not changed since they were sent.
+func (r *Registry) markSynced(checks []*health.Check) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, row := range checks {
+		if c := r.checks[row.ID]; c != nil && c.row == row {
+			c.stopTimer()
+			c.later, c.synced = nil, true
+		}
+	}
+}
+
+func (r *Registry) pushGoneServices(ctx context.Context, cat Catalog) error {
+	for id, removal := range r.copyGone(r.goneServices) {
+		if err := r.deregister(ctx, cat, &catalog.Deregister{Node: r.cfg.Node.Name, ServiceID: id}); err != nil {
+			return fmt.Errorf("cannot deregister service %q: %w", id, err)
+		}
+		r.forget(r.goneServices, id, removal)
+		r.cfg.Logger.Info(logGoneService, "service", id)
+	}
+	return nil
+}
+
+func (r *Registry) pushGoneChecks(ctx context.Context, cat Catalog) error {
+	for id, removal := range r.copyGone(r.goneChecks) {
+		if err := r.deregister(ctx, cat, &catalog.Deregister{Node: r.cfg.Node.Name, CheckID: id}); err != nil {
+			return fmt.Errorf("cannot deregister check %q: %w", id, err)
+		}
+		r.forget(r.goneChecks, id, removal)
+		r.cfg.Logger.Info(logGoneCheck, "check", id)
+	}
+	return nil
+}
+
+func (r *Registry) copyGone(gone map[string]int) map[string]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(gone)
+}
+
+// forget takes a removal off the list, unless the entry came back and was
+// removed again meanwhile.
+func (r *Registry) forget(gone map[string]int, id string, removal int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if gone[id] == removal {
+		delete(gone, id)
+	}
+}
+
+// dirtyServices returns the instances that the catalog does not know as they
+// are, by ID.
+func (r *Registry) dirtyServices() []*catalog.Service {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []*catalog.Service
+	for _, s := range r.services {
+		if !s.synced {
+			out = append(out, s.row)
+		}
+	}
+	slices.SortFunc(out, func(a, b *catalog.Service) int { return strings.Compare(a.ID, b.ID) })
+	return out
+}
+
+// dirtyChecks returns the checks that the catalog does not know as they are, by
+// ID.
+func (r *Registry) dirtyChecks() []*health.Check {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []*health.Check
+	for _, c := range r.checks {
+		if !c.synced {
+			out = append(out, c.row)
+		}
+	}
+	slices.SortFunc(out, func(a, b *health.Check) int { return strings.Compare(a.ID, b.ID) })
+	return out
+}
+
+// registration is the command for an instance and checks. The catalog may write
+// to what it is given, so it gets copies.
+func (r *Registry) registration(row *catalog.Service, checks []*health.Check) *health.Register {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := &health.Register{
+		Registration: catalog.Registration{Node: r.node, SkipNodeUpdate: r.nodeSync},
+		Checks:       make([]health.Check, len(checks)),
+	}
+	if row != nil {
+		s := *row
+		c.Service = &s
+	}
+	for i, check := range checks {
+		c.Checks[i] = *check
+	}
+	return c
+}
+
+func register(ctx context.Context, cat Catalog, c *health.Register) error {
+	ctx, cancel := context.WithTimeout(ctx, CatalogTimeout)
+	defer cancel()
+	return cat.Register(ctx, "", c)
+}
+
+// deregister removes an entry. One that the catalog will never let go is given
+// up until the next full sync finds it again.
+func (r *Registry) deregister(ctx context.Context, cat Catalog, c *catalog.Deregister) error {
+	ctx, cancel := context.WithTimeout(ctx, CatalogTimeout)
+	defer cancel()
+	err := cat.Deregister(ctx, "", c)
+	if err != nil && refused(err) {
+		r.cfg.Logger.Error(logRefused, "service", c.ServiceID, "check", c.CheckID, "error", err)
+		return nil
+	}
+	return err
+}

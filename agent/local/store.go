@@ -1,0 +1,267 @@
+package local
+
+import (
+	"crypto/md5"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Folders of persisted definitions, below the data directory.
+const (
+	servicesFolder = "services"
+	checksFolder   = "checks"
+	stateFolder    = "checks/state"
+)
+
+// temporary ends the name of a file that is not complete yet.
+const temporary = ".tmp"
+
+// store keeps definitions in files. Its zero folder keeps nothing.
+type store struct {
+	folder string
+	logger *slog.Logger
+}
+
+// openStore makes the folders of definitions below the data directory.
+func openStore(folder string, logger *slog.Logger) (*store, error) {
+	s := &store{folder: folder, logger: logger}
+	if folder == "" {
+		return s, nil
+	}
+	for _, sub := range []string{servicesFolder, checksFolder, stateFolder} {
+		if err := os.MkdirAll(filepath.Join(folder, sub), 0o700); err != nil {
+			return nil, fmt.Errorf("cannot make the folder of persisted definitions: %w", err)
+		}
+	}
+	return s, syncFolder(folder)
+}
+
+// path is where the definition of an ID stands.
+func (s *store) path(folder, id string) string {
+	name := sha256.Sum256([]byte(id))
+	return filepath.Join(s.folder, folder, hex.EncodeToString(name[:]))
+}
+
+// edit is a set of files to write and to remove.
+type edit struct {
+	files []file
+}
+
+// file is a path and its content, nil to remove it.
+type file struct {
+	path    string
+	content []byte
+}
+
+// put adds a definition to be written.
+func (s *store) put(e *edit, folder, id string, record any) error {
+	if s.folder == "" {
+		return nil
+	}
+	content, err := json.Marshal(record)
+	if err != nil {
+		return fmt.Errorf("cannot encode the definition of %q: %w", id, err)
+	}
+	if len(content) > MaxFileSize {
+		return tooLarge("the definition of %q has %d bytes, the limit is %d", id, len(content), MaxFileSize)
+	}
+	e.files = append(e.files, file{s.path(folder, id), content})
+	return nil
+}
+
+// drop adds a definition to be removed, if there is one.
+func (s *store) drop(e *edit, folder, id string) {
+	if s.folder != "" {
+		e.files = append(e.files, file{path: s.path(folder, id)})
+	}
+}
+
+// apply carries out an edit so that it survives a crash once it has returned.
+// If it fails, the files are put back as they were, as far as that goes.
+func (s *store) apply(e *edit) error {
+	for i, f := range e.files {
+		if f.content == nil {
+			continue
+		}
+		if err := writeSynced(f.path+temporary, f.content); err != nil {
+			removeTemporary(e.files[:i+1])
+			return fmt.Errorf("cannot persist a definition: %w", err)
+		}
+	}
+	before := make([]file, 0, len(e.files))
+	for i, f := range e.files {
+		old, err := os.ReadFile(f.path)
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			before = append(before, file{f.path, old})
+			err = replace(f)
+		}
+		if err != nil {
+			removeTemporary(e.files[i:])
+			s.restore(before)
+			return fmt.Errorf("cannot persist a definition: %w", err)
+		}
+	}
+	return syncFolders(e.files)
+}
+
+// replace puts the finished file in its place, or removes it.
+func replace(f file) error {
+	if f.content != nil {
+		return os.Rename(f.path+temporary, f.path)
+	}
+	if err := os.Remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// restore writes files back as they were before an edit that failed.
+func (s *store) restore(before []file) {
+	for _, f := range before {
+		if f.content != nil {
+			if err := writeSynced(f.path+temporary, f.content); err != nil {
+				s.logger.Error(logDamagedFile, "file", f.path, "error", err)
+				continue
+			}
+		}
+		if err := replace(f); err != nil {
+			s.logger.Error(logDamagedFile, "file", f.path, "error", err)
+		}
+	}
+}
+
+func removeTemporary(files []file) {
+	for _, f := range files {
+		if f.content != nil {
+			os.Remove(f.path + temporary)
+		}
+	}
+}
+
+// writeQuick replaces a file at once but leaves it to the system when it reaches
+// the disk: it survives the death of the process, not that of the machine.
+func writeQuick(path string, content []byte) error {
+	if err := os.WriteFile(path+temporary, content, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+temporary, path)
+}
+
+func writeSynced(path string, content []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// syncFolders makes renames and removals last.
+func syncFolders(files []file) error {
+	done := map[string]bool{}
+	for _, f := range files {
+		folder := filepath.Dir(f.path)
+		if done[folder] {
+			continue
+		}
+		done[folder] = true
+		if err := syncFolder(folder); err != nil {
+			return fmt.Errorf("cannot persist a definition: %w", err)
+		}
+	}
+	return nil
+}
+
+func syncFolder(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// readFolder decodes each definition of a folder by read, which returns the ID
+// in it. What cannot be read is named in the log, left as it is and counted.
+func (s *store) readFolder(folder string, read func(content []byte) (id string, err error)) (damaged int, err error) {
+	entries, err := os.ReadDir(filepath.Join(s.folder, folder))
+	if err != nil {
+		return 0, fmt.Errorf("cannot read persisted definitions: %w", err)
+	}
+	for _, entry := range entries {
+		path := filepath.Join(s.folder, folder, entry.Name())
+		if entry.IsDir() {
+			continue
+		}
+		if strings.HasSuffix(path, temporary) {
+			s.logger.Warn(logTemporary, "file", path, "error", os.Remove(path))
+			continue
+		}
+		if err := s.readFile(folder, path, read); err != nil {
+			s.logger.Error(logDamagedFile, "file", path, "error", err)
+			damaged++
+		}
+	}
+	return damaged, nil
+}
+
+// readFile decodes one definition. A file that is named by the older hash of its
+// ID gets its present name.
+func (s *store) readFile(folder, path string, read func([]byte) (string, error)) error {
+	content, err := readLimited(path)
+	if err != nil {
+		return err
+	}
+	id, err := read(content)
+	if err != nil {
+		return err
+	}
+	want := s.path(folder, id)
+	if path == want {
+		return nil
+	}
+	old := md5.Sum([]byte(id))
+	if filepath.Base(path) != hex.EncodeToString(old[:]) {
+		return fmt.Errorf("it holds %q, which does not belong into a file of this name", id)
+	}
+	return os.Rename(path, want)
+}
+
+func readLimited(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, MaxFileSize+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(content) > MaxFileSize {
+		return nil, fmt.Errorf("it has more than %d bytes", MaxFileSize)
+	}
+	return content, nil
+}
+
+// purge removes definitions that are of no more use.
+func (s *store) purge(folder, id, why string) {
+	if s.folder == "" {
+		return
+	}
+	path := s.path(folder, id)
+	if err := os.Remove(path); err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			s.logger.Error(logDamagedFile, "file", path, "error", err)
+		}
+		return
+	}
+	s.logger.Info(logPurged, "file", path, "id", id, "reason", why)
+}

@@ -1,0 +1,223 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/muster-sd/muster/catalog"
+	"github.com/muster-sd/muster/health"
+	"github.com/muster-sd/muster/health/check"
+	"github.com/muster-sd/muster/kv/mvcc"
+)
+
+// Run carries out the checks and keeps the catalog true until ctx ends. Then it
+// stops every check and waits for what is under way.
+func (r *Registry) Run(ctx context.Context, cat Catalog) error {
+	r.begin()
+	defer r.end()
+	ctx = mvcc.WithOrigin(ctx, mvcc.Origin{Node: r.cfg.Node.Name, Endpoint: "anti-entropy"})
+	var parts sync.WaitGroup
+	parts.Go(func() { r.syncLoop(ctx, cat) })
+	parts.Go(func() { r.sweepLoop(ctx) })
+	parts.Wait()
+	return nil
+}
+
+func (r *Registry) begin() {
+	r.change.Lock()
+	defer r.change.Unlock()
+	r.running = true
+	for _, c := range r.checks {
+		r.startRunner(c)
+	}
+	r.mu.Lock()
+	r.syncing = true
+	r.mu.Unlock()
+}
+
+func (r *Registry) end() {
+	r.mu.Lock()
+	r.syncing = false
+	r.mu.Unlock()
+	release(r.takeWaiting())
+	r.change.Lock()
+	defer r.change.Unlock()
+	r.running = false
+	for id := range r.checks {
+		r.stopRunner(id)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.checks {
+		c.stopTimer()
+	}
+}
+
+// ServersUp says that servers can be reached again, so that a comparison with
+// the catalog is worth while soon.
+func (r *Registry) ServersUp() { nudge(r.serverUp) }
+
+func (r *Registry) wakeSyncer() { nudge(r.wake) }
+
+func nudge(ch chan<- struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default: // somebody did already
+	}
+}
+
+// awaitSync waits a little for the catalog to know what was changed.
+func (r *Registry) awaitSync(ctx context.Context) {
+	r.mu.Lock()
+	if !r.syncing {
+		r.mu.Unlock()
+		return
+	}
+	pushed := make(chan struct{})
+	r.waiting = append(r.waiting, pushed)
+	r.mu.Unlock()
+	r.wakeSyncer()
+	limit := time.NewTimer(SyncWait)
+	defer limit.Stop()
+	select {
+	case <-pushed:
+	case <-limit.C:
+	case <-ctx.Done():
+	}
+}
+
+func (r *Registry) takeWaiting() []chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	waiting := r.waiting
+	r.waiting = nil
+	return waiting
+}
+
+func release(waiting []chan struct{}) {
+	for _, pushed := range waiting {
+		close(pushed)
+	}
+}
+
+// syncLoop is the only writer to the catalog, so that what it reads there is
+// what it wrote.
+func (r *Registry) syncLoop(ctx context.Context, cat Catalog) {
+	full := time.NewTimer(0)
+	defer full.Stop()
+	compared := false // the catalog was read at least once
+	retrying := false // full is due soon because something failed
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.serverUp:
+			full.Reset(r.spread(ServerUpStagger))
+			continue
+		case <-full.C:
+			retrying = false
+			if err = r.fullSync(ctx, cat); err == nil {
+				compared = true
+				full.Reset(FullSyncInterval + r.spread(FullSyncInterval))
+			}
+		case <-r.wake:
+			if compared {
+				err = r.push(ctx, cat)
+			} else if err = r.fullSync(ctx, cat); err == nil { // it may have tags to keep
+				compared = true
+			}
+		}
+		if err != nil && ctx.Err() == nil {
+			r.cfg.Logger.Error(logSyncFailed, "error", err)
+			if !retrying {
+				retrying = true
+				full.Reset(RetryInterval + r.spread(RetryInterval))
+			}
+		}
+	}
+}
+
+// spread is a random time below base, or a multiple of it in a large cluster,
+// so that its servers do not hear from all agents at once.
+func (r *Registry) spread(base time.Duration) time.Duration {
+	members := 0
+	if r.cfg.Members != nil {
+		members = r.cfg.Members()
+	}
+	return rand.N(time.Duration(scale(members)) * base)
+}
+
+// scale is by how much the work of a cluster is spread further apart.
+func scale(members int) int {
+	if members <= scaleFrom {
+		return 1
+	}
+	return int(math.Ceil(math.Log2(float64(members)/scaleFrom))) + 1
+}
+
+// fullSync compares all that the catalog has of this node with the registry and
+// corrects the catalog.
+func (r *Registry) fullSync(ctx context.Context, cat Catalog) error {
+	defer release(r.takeWaiting())
+	limited, cancel := context.WithTimeout(ctx, CatalogTimeout)
+	defer cancel()
+	name := r.cfg.Node.Name
+	detail, _, err := cat.NodeServices(limited, mvcc.ReadOptions{}, &catalog.NodeServices{Node: name})
+	if err != nil {
+		return fmt.Errorf("cannot read the services of the node: %w", err)
+	}
+	checks, _, err := cat.NodeChecks(limited, mvcc.ReadOptions{}, &health.NodeChecks{Node: name})
+	if err != nil {
+		return fmt.Errorf("cannot read the checks of the node: %w", err)
+	}
+	r.compare(detail, checks)
+	return r.push(ctx, cat)
+}
+
+// sweepLoop removes instances that have been critical for too long.
+func (r *Registry) sweepLoop(ctx context.Context) {
+	tick := time.NewTicker(SweepInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			r.sweep()
+		}
+	}
+}
+
+func (r *Registry) sweep() {
+	r.change.Lock()
+	defer r.change.Unlock()
+	for service, id := range r.criticalTooLong() {
+		r.cfg.Logger.Warn(logReaped, "service", service, "check", id)
+		if err := r.removeServiceLocked(service); err != nil {
+			r.cfg.Logger.Error(logReapFailed, "service", service, "error", err)
+		}
+	}
+}
+
+// criticalTooLong returns the instances to remove, each with a check that is the
+// reason.
+func (r *Registry) criticalTooLong() map[string]string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	due := map[string]string{}
+	for id, c := range r.checks {
+		after := c.def.DeregisterCriticalServiceAfter
+		if after <= 0 || c.row.ServiceID == "" || c.critical.IsZero() {
+			continue
+		}
+		if time.Since(c.critical) > max(after, check.MinDeregisterAfter) {
+			due[c.row.ServiceID] = id
+		}
+	}
+	return due
+}
