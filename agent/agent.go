@@ -1,0 +1,403 @@
+// Package agent puts the parts together: [New] reads, opens and binds, Run
+// serves, and a stop undoes everything in order. DESIGN.md tells the way of a
+// write, a read and a snapshot.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/muster-sd/muster/agent/config"
+	"github.com/muster-sd/muster/agent/consensus"
+	"github.com/muster-sd/muster/agent/gossip"
+	"github.com/muster-sd/muster/agent/leader"
+	"github.com/muster-sd/muster/agent/local"
+	"github.com/muster-sd/muster/agent/rpc"
+	"github.com/muster-sd/muster/agent/state"
+	"github.com/muster-sd/muster/api"
+	"github.com/muster-sd/muster/catalog"
+	"github.com/muster-sd/muster/dnsserver"
+)
+
+// Options is what an agent is made of.
+type Options struct {
+	Config *config.Config
+	Logger *slog.Logger
+	// Level is the level of Logger, which a reload may set. It may be nil.
+	Level *slog.LevelVar
+	// Listeners are sockets that are already bound, for tests. Where one is
+	// given, the configured addresses of its kind are not used.
+	Listeners Listeners
+	// Reload reads the configuration anew, for those who ask over HTTP. It may be
+	// nil.
+	Reload func() (*config.Config, error)
+}
+
+// Agent is one running agent.
+type Agent struct {
+	config *config.Config
+	logger *slog.Logger
+	level  *slog.LevelVar
+	undo   undo
+
+	self    catalog.Node
+	member  gossip.Member
+	machine *state.Machine
+	node    *consensus.Node
+	mux     *rpc.Mux
+	pool    *gossip.Alone
+	backend *backend
+	local   *local.Registry
+	handler *api.Handler
+	dns     *dnsserver.Server // nil if DNS is off
+	sockets Listeners
+	started time.Time
+
+	reloading sync.Mutex
+	left      atomic.Bool
+	leave     chan struct{} // closed by Leave
+	stopped   chan struct{} // closed when Run has returned
+}
+
+// New reads, checks, opens and binds all that the agent needs. Its addresses are
+// known afterwards, and nothing is served yet. A New that fails undoes what it
+// did, and its error says what to change.
+//
+//	HTTP ──► api ──┐                  ┌──► machine ──► view      (what is agreed on)
+//	               ├──► backend ──────┤       ▲
+//	 DNS ──► dns ──┘     ▲  ▲         └──► node ──► raft.db      (how it is agreed on)
+//	                     │  │                 ▲
+//	checks ──► local ────┘  └── leader        └── mux ◄── server port
+//	          (this agent's)    (duties, while this server leads)
+func New(o Options) (*Agent, error) {
+	a := &Agent{
+		config:  o.Config,
+		logger:  o.Logger,
+		level:   o.Level,
+		sockets: o.Listeners,
+		leave:   make(chan struct{}),
+		stopped: make(chan struct{}),
+		started: time.Now(),
+	}
+	for _, step := range []func() error{
+		a.openIdentity,
+		a.bind,
+		a.openConsensus,
+		a.openLocal,
+		a.openEdges,
+	} {
+		if err := step(); err != nil {
+			return nil, errors.Join(err, a.undo.run(stopLimit))
+		}
+	}
+	return a, nil
+}
+
+// openIdentity takes the data directory and settles who this node is.
+func (a *Agent) openIdentity() error {
+	c := a.config
+	id := c.NodeID
+	if c.DataDir != "" {
+		dir, err := openDataDir(c.DataDir)
+		if err != nil {
+			return err
+		}
+		a.undo.push("data directory", dir.close)
+		if id, err = dir.nodeID(c.NodeID); err != nil {
+			return err
+		}
+	} else if id == "" {
+		id = newUUID()
+	}
+	a.self = selfNode(c, id)
+	a.member = selfMember(c, id)
+	a.pool = gossip.NewAlone(a.member)
+	return nil
+}
+
+// openConsensus opens the state: in memory in dev mode, else from disk. The
+// server port belongs to the mux from here on.
+func (a *Agent) openConsensus() error {
+	c := a.config
+	a.machine = state.NewMachine()
+	cluster := func() [16]byte { return a.machine.View().Cluster() }
+	a.mux = rpc.NewMux(rpc.MuxConfig{Listener: a.sockets.Server, ID: a.self.ID, Cluster: cluster, Logger: a.part("server.rpc")})
+	a.undo.push("server port", a.mux.Close)
+
+	dir := ""
+	if c.DataDir != "" && !c.Dev {
+		dir = filepath.Join(c.DataDir, raftFolder)
+	}
+	node, err := consensus.Open(consensus.Config{
+		ID:  a.self.ID,
+		Dir: dir,
+		FSM: a.machine,
+		Stream: stream{
+			Listener: a.mux.Raft(),
+			dialer:   rpc.Dialer{ID: a.self.ID, Cluster: cluster, Resolve: a.resolve},
+		},
+		Multiplier:        c.RaftMultiplier,
+		SnapshotThreshold: uint64(c.RaftSnapshotThreshold),
+		SnapshotInterval:  c.RaftSnapshotInterval,
+		TrailingLogs:      uint64(c.RaftTrailingLogs),
+		Logger:            a.part("server.raft"),
+	})
+	if err != nil {
+		return err
+	}
+	a.undo.push("Raft node", node.Stop)
+	a.node = node
+	a.backend = &backend{
+		datacenter: c.Datacenter,
+		nodeName:   c.NodeName,
+		machine:    a.machine,
+		node:       node,
+		hold:       c.RPCHoldTimeout,
+		now:        time.Now,
+	}
+	if c.Bootstrap || c.Dev {
+		if _, err := node.Bootstrap(); err != nil {
+			return fmt.Errorf("cannot begin as the only server: %w", err)
+		}
+	}
+	return nil
+}
+
+// stream is what Raft reaches other servers by.
+type stream struct {
+	net.Listener
+	dialer rpc.Dialer
+}
+
+// Dial connects to the server with an ID.
+func (s stream) Dial(id string, timeout time.Duration) (net.Conn, error) {
+	return s.dialer.Dial(rpc.ProtocolRaft, id, timeout)
+}
+
+// resolve finds the address of a server by its ID among the members.
+func (a *Agent) resolve(id string) (string, error) {
+	for _, m := range a.pool.Members() {
+		if m.ID == id && m.IsServer() {
+			return net.JoinHostPort(m.Addr.String(), m.Tags["port"]), nil
+		}
+	}
+	return "", fmt.Errorf("no server with the ID %s is a member", id)
+}
+
+// openLocal loads what is registered at this agent.
+func (a *Agent) openLocal() error {
+	c := a.config
+	registry, err := local.New(local.Config{
+		Node:                a.self,
+		DataDir:             c.DataDir,
+		CheckUpdateInterval: c.CheckUpdateInterval,
+		CheckOutputMaxSize:  c.CheckOutputMaxSize,
+		DiscardCheckOutput:  c.DiscardCheckOutput,
+		EnableScriptChecks:  c.EnableScriptChecks,
+		EnableLocalScripts:  c.EnableLocalScripts,
+		Members:             func() int { return len(a.pool.Members()) },
+		Logger:              a.part("anti_entropy"),
+	})
+	if err != nil {
+		return err
+	}
+	a.local = registry
+	return registry.Load(c.Services, c.Checks)
+}
+
+// openEdges makes the HTTP and DNS interfaces.
+func (a *Agent) openEdges() error {
+	c := a.config
+	handler, err := api.New(api.Deps{
+		Config: api.Config{
+			Datacenter:       c.Datacenter,
+			NodeName:         c.NodeName,
+			Pretty:           c.Dev,
+			MaxValueSize:     c.KVMaxValueSize,
+			DefaultQueryTime: c.DefaultQueryTime,
+			MaxQueryTime:     c.MaxQueryTime,
+			ResponseHeaders:  c.HTTPResponseHeaders,
+			BlockEndpoints:   c.HTTPBlockEndpoints,
+			AllowUnprintable: c.DisableHTTPUnprintableCharFilter,
+			Debug:            c.EnableDebug,
+		},
+		Keys:    a.backend,
+		Catalog: a.backend,
+		Health:  a.backend,
+		Status:  status{a},
+		Local:   registry{a.local, c.NodeName},
+		Agent:   about{a},
+		Logger:  a.part("http"),
+	})
+	if err != nil {
+		return err
+	}
+	a.handler = handler
+	if len(a.sockets.DNSPackets) == 0 {
+		return nil
+	}
+	a.dns, err = dnsserver.New(dnsserver.Config{
+		Datacenter:  c.Datacenter,
+		NodeName:    c.NodeName,
+		Domain:      c.Domain,
+		AltDomain:   c.AltDomain,
+		Settings:    dnsSettings(c),
+		PacketConns: a.sockets.DNSPackets,
+		Listeners:   a.sockets.DNSStreams,
+		Lookup:      a.backend,
+		Logger:      a.part("dns"),
+	})
+	return err
+}
+
+// part is the logger of one part of the agent.
+func (a *Agent) part(name string) *slog.Logger { return a.logger.With(ComponentKey, name) }
+
+// Run serves until ctx ends, Leave is called, or a part fails, and then stops
+// everything in order: first nothing new is taken and waiting readers are
+// answered, then the duties and checks end, then Raft, then the files. It
+// returns nil unless something failed. It is called once.
+func (a *Agent) Run(ctx context.Context) error {
+	defer close(a.stopped)
+	back := newGroup(context.WithoutCancel(ctx))
+	back.start("server port", a.mux.Run)
+	back.start("leader's duties", a.lead)
+	back.start("local registry", func(ctx context.Context) error { return a.local.Run(ctx, a.backend) })
+
+	front := newGroup(ctx)
+	for _, l := range a.sockets.HTTP {
+		front.start("HTTP server on "+l.Addr().String(), func(ctx context.Context) error { return a.serveHTTP(ctx, l) })
+	}
+	if a.dns != nil {
+		front.start("DNS server", a.dns.Run)
+	}
+	front.start("agent", func(ctx context.Context) error {
+		select {
+		case <-ctx.Done():
+		case <-a.leave:
+		case <-back.ctx.Done():
+		}
+		return nil
+	})
+	a.logger.Info(PhraseRunning)
+
+	err := front.wait()
+	back.cancel()
+	err = errors.Join(err, back.wait(), a.undo.run(stopLimit))
+	a.logger.Info(PhraseStopped)
+	return err
+}
+
+// lead does the leader's duties whenever this server leads.
+func (a *Agent) lead(ctx context.Context) error {
+	return a.node.WhileLeader(ctx, func(ctx context.Context) error {
+		log := a.part("leader")
+		log.Info(PhraseLeading)
+		defer log.Info(PhraseNotLeading)
+		for a.backend.beginCluster(ctx) != nil {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(beginRetry):
+			}
+		}
+		return leader.Run(ctx, leader.Deps{
+			Pool: a.pool,
+			Self: a.self,
+			View: a.machine.View,
+			Apply: func(ctx context.Context, cmd any) error {
+				_, err := a.backend.apply(a.duty(ctx), cmd)
+				return err
+			},
+			Now:    time.Now,
+			Logger: log,
+		})
+	})
+}
+
+// serveHTTP serves one listener until ctx ends, and then finishes what is under
+// way. Readers who wait are answered with what there is.
+func (a *Agent) serveHTTP(ctx context.Context, l net.Listener) error {
+	maxHeader := a.config.HTTPMaxHeaderBytes
+	if maxHeader <= 0 {
+		maxHeader = defaultMaxHeaderBytes
+	}
+	server := &http.Server{
+		Handler:           a.handler,
+		ReadHeaderTimeout: readHeaderLimit,
+		IdleTimeout:       idleLimit,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(a.part("http").Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	a.part("http").Info(PhraseHTTP, "address", l.Addr().String(), "network", l.Addr().Network())
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	a.handler.Drain()
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
+	defer cancel()
+	err := server.Shutdown(limited)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = server.Close()
+	}
+	<-failed
+	return err
+}
+
+// Leave takes the agent out of service for good, in an orderly way, and returns
+// when Run has. The only server of a cluster keeps its data, and is the same
+// cluster when it comes back.
+func (a *Agent) Leave(ctx context.Context) error {
+	if a.left.CompareAndSwap(false, true) {
+		close(a.leave)
+	}
+	select {
+	case <-a.stopped:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// HTTPAddrs are the addresses that HTTP is served on.
+func (a *Agent) HTTPAddrs() []net.Addr {
+	var out []net.Addr
+	for _, l := range a.sockets.HTTP {
+		out = append(out, l.Addr())
+	}
+	return out
+}
+
+// DNSAddrs are the UDP addresses that DNS is served on; TCP has the same.
+func (a *Agent) DNSAddrs() []net.Addr {
+	var out []net.Addr
+	for _, c := range a.sockets.DNSPackets {
+		out = append(out, c.LocalAddr())
+	}
+	return out
+}
+
+// ServerAddr is the address of the server port as others reach it.
+func (a *Agent) ServerAddr() string {
+	port := 0
+	if tcp, ok := a.sockets.Server.Addr().(*net.TCPAddr); ok {
+		port = tcp.Port
+	}
+	return net.JoinHostPort(a.config.AdvertiseAddr.String(), strconv.Itoa(port))
+}
+
+// NodeID is the node's ID.
+func (a *Agent) NodeID() string { return a.self.ID }

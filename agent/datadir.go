@@ -1,0 +1,220 @@
+package agent
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/muster-sd/muster/agent/state"
+)
+
+// Names in the data directory.
+const (
+	formatFile = "format"
+	lockFile   = "lock"
+	nodeIDFile = "node-id"
+	raftFolder = "raft"
+)
+
+// diskFormat is what the format file says: the layout of everything beside it.
+const diskFormat = "muster 1\n"
+
+// dataDir is a data directory that this agent holds the lock of.
+type dataDir struct {
+	path string
+	lock *os.File
+}
+
+// openDataDir makes the directory if it is missing, and refuses one that is not
+// Muster's, that another agent uses, or that cannot be written. Nothing is
+// changed in a directory that is refused.
+func openDataDir(path string) (*dataDir, error) {
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return nil, fmt.Errorf("cannot make the data directory: %w", err)
+	}
+	if err := checkFormat(path); err != nil {
+		return nil, err
+	}
+	lock, err := lockDir(path)
+	if err != nil {
+		return nil, err
+	}
+	d := &dataDir{path: path, lock: lock}
+	if err := d.writeFormat(); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot write to the data directory %s: %w", path, err), d.close())
+	}
+	return d, nil
+}
+
+// checkFormat reads the format file. A directory without one must hold nothing
+// but what people may put there before the first start.
+func checkFormat(path string) error {
+	b, err := os.ReadFile(filepath.Join(path, formatFile))
+	if err == nil {
+		if string(b) == diskFormat {
+			return nil
+		}
+		return fmt.Errorf("the data directory %s has the format %q, this Muster reads %q: use the Muster that wrote it, or another data directory",
+			path, strings.TrimSpace(string(b)), strings.TrimSpace(diskFormat))
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot read the data directory: %w", err)
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return fmt.Errorf("cannot read the data directory: %w", err)
+	}
+	for _, e := range entries {
+		switch e.Name() {
+		case nodeIDFile, lockFile, "lost+found":
+			continue
+		}
+		if looksLikeConsul(path) {
+			return fmt.Errorf("the data directory %s is Consul's, which Muster cannot read and does not touch: "+
+				"give Muster a data directory of its own, and move the data over the API (for keys: kv export there, kv import here)", path)
+		}
+		return fmt.Errorf("the data directory %s is not empty and not Muster's (it has %q, but no file %q): use an empty one", path, e.Name(), formatFile)
+	}
+	return nil
+}
+
+// looksLikeConsul reports whether a directory has what a Consul agent leaves.
+func looksLikeConsul(path string) bool {
+	for _, name := range []string{"checkpoint-signature", "serf/local.snapshot", "serf/local.keyring", "raft/raft.db", "raft/wal", "server_metadata.json"} {
+		if _, err := os.Stat(filepath.Join(path, filepath.FromSlash(name))); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// lockDir takes the lock of the directory, which the kernel lets go of when the
+// process ends, however it ends.
+func lockDir(path string) (*os.File, error) {
+	name := filepath.Join(path, lockFile)
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cannot write to the data directory: %w", err)
+	}
+	deadline := time.Now().Add(lockLimit)
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, errors.Join(fmt.Errorf("cannot lock %s: %w", name, err), f.Close())
+		}
+		if time.Now().After(deadline) {
+			return nil, errors.Join(fmt.Errorf("the data directory %s is in use by another agent, which holds %s", path, name), f.Close())
+		}
+		timer := time.NewTimer(lockRetry)
+		<-timer.C
+	}
+}
+
+func (d *dataDir) writeFormat() error {
+	if _, err := os.Stat(filepath.Join(d.path, formatFile)); err == nil {
+		return nil
+	}
+	return d.write(formatFile, []byte(diskFormat), 0o644)
+}
+
+// write puts a file in place whole and lasting: a crash leaves it or nothing.
+func (d *dataDir) write(name string, content []byte, mode fs.FileMode) error {
+	f, err := os.CreateTemp(d.path, name+".*.tmp")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Chmod(mode)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), filepath.Join(d.path, name))
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return syncDir(d.path)
+}
+
+func syncDir(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// nodeID returns the node's ID: the configured one, else the one that was kept,
+// else a new one, which is kept. A server whose log knows it under another ID
+// could never lead again, so that is refused.
+func (d *dataDir) nodeID(configured string) (string, error) {
+	path := filepath.Join(d.path, nodeIDFile)
+	b, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("cannot read the node ID: %w", err)
+	}
+	kept := strings.ToLower(strings.TrimSpace(string(b)))
+	if kept != "" && !validUUID(kept) {
+		return "", fmt.Errorf("the file %s holds %q, which is not a UUID: correct it, or remove it if this node was never part of a cluster", path, kept)
+	}
+	if kept != "" && (configured == "" || configured == kept) {
+		return kept, nil
+	}
+	if kept != "" {
+		if _, err := os.Stat(filepath.Join(d.path, raftFolder)); err == nil {
+			return "", fmt.Errorf("node_id is %s, but the data in %s belongs to node %s: configure that ID, or use another data directory", configured, d.path, kept)
+		}
+	}
+	id := configured
+	if id == "" {
+		id = newUUID()
+	}
+	if err := d.write(nodeIDFile, []byte(id), 0o600); err != nil {
+		return "", fmt.Errorf("cannot keep the node ID in %s: %w", path, err)
+	}
+	return id, nil
+}
+
+func (d *dataDir) close() error { return d.lock.Close() }
+
+// newUUID returns a random UUID (RFC 9562 §5.4).
+func newUUID() string {
+	b := randomUUID()
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[0:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// newClusterID returns a random UUID for a cluster.
+func newClusterID() state.ClusterID { return randomUUID() }
+
+func randomUUID() (b [16]byte) {
+	_, _ = rand.Read(b[:]) // crypto/rand.Read never fails
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	return b
+}
+
+func validUUID(s string) bool {
+	if len(s) != 36 {
+		return false
+	}
+	for i, c := range s {
+		dash := i == 8 || i == 13 || i == 18 || i == 23
+		if dash != (c == '-') || !dash && !strings.ContainsRune("0123456789abcdef", c) {
+			return false
+		}
+	}
+	return true
+}

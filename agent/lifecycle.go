@@ -1,0 +1,94 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// undo is a stack of what has to be undone, each with a name. [New] pushes what
+// it acquires; a failed New and [Agent.Run] pop it, newest first.
+type undo struct {
+	steps []undoStep
+}
+
+type undoStep struct {
+	name string
+	fn   func() error
+}
+
+func (u *undo) push(name string, fn func() error) {
+	u.steps = append(u.steps, undoStep{name, fn})
+}
+
+// run undoes everything, newest first, and gives up waiting after the limit. It
+// leaves the stack empty, so a second run does nothing. All errors are joined.
+func (u *undo) run(limit time.Duration) error {
+	steps := u.steps
+	u.steps = nil
+	done := make(chan error, 1)
+	var mu sync.Mutex
+	under := ""
+	go func() {
+		var errs []error
+		for i := len(steps) - 1; i >= 0; i-- {
+			mu.Lock()
+			under = steps[i].name
+			mu.Unlock()
+			if err := steps[i].fn(); err != nil {
+				errs = append(errs, fmt.Errorf("cannot stop the %s: %w", steps[i].name, err))
+			}
+		}
+		done <- errors.Join(errs...)
+	}()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		mu.Lock()
+		defer mu.Unlock()
+		return fmt.Errorf("the %s did not stop within %s", under, limit)
+	}
+}
+
+// group runs parts of the agent side by side on one context. The first part to
+// end, for whatever reason, ends the context; wait returns when all have.
+type group struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	mu     sync.Mutex
+	err    error
+}
+
+func newGroup(ctx context.Context) *group {
+	g := &group{}
+	g.ctx, g.cancel = context.WithCancel(ctx)
+	return g
+}
+
+// start runs a part. The error of one that ended because it was told to is not
+// an error.
+func (g *group) start(name string, run func(ctx context.Context) error) {
+	g.wg.Go(func() {
+		defer g.cancel()
+		err := run(g.ctx)
+		if err == nil || g.ctx.Err() != nil {
+			return
+		}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.err = errors.Join(g.err, fmt.Errorf("the %s failed: %w", name, err))
+	})
+}
+
+func (g *group) wait() error {
+	g.wg.Wait()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.err
+}

@@ -1,0 +1,155 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// LevelTrace is below slog.LevelDebug: what libraries say of each step.
+const LevelTrace = slog.LevelDebug - 4
+
+// ComponentKey is the attribute that names the part of the agent that speaks.
+// It stands before the message, behind the agent's own name.
+const ComponentKey = "component"
+
+const rootComponent = "agent"
+
+// NewLogger returns a logger that writes one line a message, as in
+//
+//	2006-01-02T15:04:05.000Z [INFO]  agent.server: text: key=value key2="two words"
+//
+// or, with asJSON, one object a line. Messages below level are left out; the
+// level may change while the agent runs.
+func NewLogger(w io.Writer, level slog.Leveler, asJSON bool) *slog.Logger {
+	return slog.New(&lineHandler{out: &lockedWriter{w: w}, level: level, json: asJSON, component: rootComponent})
+}
+
+// lockedWriter keeps lines whole. All handlers of a logger share one.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(b)
+}
+
+type lineHandler struct {
+	out       *lockedWriter
+	level     slog.Leveler
+	json      bool
+	component string
+	group     string
+	attrs     []slog.Attr
+}
+
+// Enabled reports whether messages of the level are written.
+func (h *lineHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level.Level() }
+
+// WithAttrs returns a handler that adds attrs to every message.
+func (h *lineHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	next := *h
+	next.attrs = append([]slog.Attr(nil), h.attrs...)
+	for _, a := range attrs {
+		if a.Key == ComponentKey && h.group == "" {
+			next.component = rootComponent + "." + a.Value.String()
+			continue
+		}
+		a.Key = h.group + a.Key
+		next.attrs = append(next.attrs, a)
+	}
+	return &next
+}
+
+// WithGroup returns a handler that puts name before the keys that follow.
+func (h *lineHandler) WithGroup(name string) slog.Handler {
+	next := *h
+	next.group += name + "."
+	return &next
+}
+
+// Handle writes one line.
+func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
+	attrs := append([]slog.Attr(nil), h.attrs...)
+	r.Attrs(func(a slog.Attr) bool {
+		a.Key = h.group + a.Key
+		attrs = append(attrs, a)
+		return true
+	})
+	write := h.line
+	if h.json {
+		write = h.object
+	}
+	_, err := h.out.Write(write(r, attrs))
+	return err
+}
+
+func (h *lineHandler) line(r slog.Record, attrs []slog.Attr) []byte {
+	var b bytes.Buffer
+	b.WriteString(r.Time.UTC().Format("2006-01-02T15:04:05.000Z"))
+	fmt.Fprintf(&b, " %-7s ", "["+levelName(r.Level)+"]")
+	b.WriteString(h.component + ": " + r.Message)
+	for i, a := range attrs {
+		if i == 0 {
+			b.WriteByte(':')
+		}
+		b.WriteString(" " + a.Key + "=" + quoted(a.Value.Resolve().String()))
+	}
+	b.WriteByte('\n')
+	return b.Bytes()
+}
+
+func (h *lineHandler) object(r slog.Record, attrs []slog.Attr) []byte {
+	m := map[string]any{}
+	for _, a := range attrs {
+		v := a.Value.Resolve()
+		switch v.Kind() {
+		case slog.KindBool, slog.KindInt64, slog.KindUint64, slog.KindFloat64:
+			m[a.Key] = v.Any()
+		default:
+			m[a.Key] = v.String()
+		}
+	}
+	m["@level"] = strings.ToLower(levelName(r.Level))
+	m["@message"] = r.Message
+	m["@module"] = h.component
+	m["@timestamp"] = r.Time.Format("2006-01-02T15:04:05.000000Z07:00")
+	b, err := json.Marshal(m)
+	if err != nil {
+		// Floats that are no numbers are all that JSON cannot hold.
+		return h.line(r, attrs)
+	}
+	return append(b, '\n')
+}
+
+func levelName(l slog.Level) string {
+	switch {
+	case l < slog.LevelDebug:
+		return "TRACE"
+	case l < slog.LevelInfo:
+		return "DEBUG"
+	case l < slog.LevelWarn:
+		return "INFO"
+	case l < slog.LevelError:
+		return "WARN"
+	default:
+		return "ERROR"
+	}
+}
+
+// quoted puts a value in quotes where it would not read as one word.
+func quoted(s string) string {
+	if s == "" || strings.ContainsAny(s, " \t\r\n\"=") {
+		return strconv.Quote(s)
+	}
+	return s
+}

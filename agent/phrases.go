@@ -1,0 +1,11 @@
+package agent
+
+// Phrases that people search logs for. They do not change.
+const (
+	PhraseRunning    = "Muster agent running!"
+	PhraseStopped    = "Graceful exit completed"
+	PhraseLeading    = "cluster leadership acquired"
+	PhraseNotLeading = "cluster leadership lost"
+	PhraseHTTP       = "Starting server"
+	PhraseDNS        = "Started DNS server"
+)
