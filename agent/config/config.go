@@ -93,6 +93,9 @@ type Config struct {
 	// Sources.
 	Files    []string // every file that was read, in order
 	Warnings []string // one clear sentence each, for the log
+
+	// settings is what all sources said, for comparing with a later one.
+	settings File
 }
 
 // Ports are the ports of each protocol.

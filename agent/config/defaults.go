@@ -1,0 +1,74 @@
+package config
+
+// builtIn is the name of the source that the defaults come from.
+const builtIn = "the defaults"
+
+// defaults are the settings of an agent that is told nothing. Keys that are not
+// here are empty, off or derived.
+const defaults = `
+datacenter   = "dc1"
+bind_addr    = "0.0.0.0"
+client_addr  = "127.0.0.1"
+domain       = "consul."
+log_level    = "INFO"
+
+ports {
+  dns      = 8600
+  http     = 8500
+  https    = -1
+  server   = 8300
+  serf_lan = 8301
+  serf_wan = 8302
+}
+
+dns_config {
+  allow_stale                    = true
+  max_stale                      = "87600h"
+  udp_answer_limit               = 3
+  enable_additional_node_meta_txt = true
+  soa {
+    refresh = 3600
+    retry   = 600
+    expire  = 86400
+    min_ttl = 0
+  }
+}
+
+default_query_time = "300s"
+max_query_time     = "600s"
+
+check_update_interval = "5m"
+check_output_max_size = 4096
+
+raft_snapshot_threshold = 16384
+raft_snapshot_interval  = "30s"
+raft_trailing_logs      = 10240
+
+performance {
+  raft_multiplier  = 2
+  leave_drain_time = "5s"
+  rpc_hold_timeout = "7s"
+}
+
+limits {
+  http_max_conns_per_client = 200
+  kv_max_value_size         = 524288
+  txn_max_req_len           = 524288
+}
+`
+
+// devDefaults are the settings that -dev puts over the defaults.
+const devDefaults = `
+server       = true
+bootstrap    = true
+bind_addr    = "127.0.0.1"
+log_level    = "DEBUG"
+enable_debug = true
+
+performance {
+  raft_multiplier = 1
+}
+`
+
+// defaultMultiplier is what an explicit raft_multiplier of zero stands for.
+const defaultMultiplier = 2

@@ -1,0 +1,34 @@
+package config
+
+// Limits of what is read. They are far above what people write, and keep a
+// wrong path (a log, a data folder) from filling the memory.
+const (
+	// MaxFileSize is the size of one file or fragment, in bytes.
+	MaxFileSize = 4 << 20
+	// MaxFiles is the number of files of all folders and options together.
+	MaxFiles = 4096
+	// MaxDepth is how deep objects and lists may stand in each other. The deepest
+	// known key needs fewer than ten.
+	MaxDepth = 64
+	// MaxErrors is the number of errors that are reported together. A file of the
+	// wrong kind has thousands, and the first ones tell.
+	MaxErrors = 50
+)
+
+// Limits of what is written in files.
+const (
+	// MaxLabel is the length of a part of a DNS name, in bytes (RFC 1035 §2.3.4).
+	MaxLabel = 63
+	// MaxDomain is the length of a whole DNS name as text, without the last dot
+	// (RFC 1035 §2.3.4 counts the lengths of the labels too).
+	MaxDomain = 253
+	// MaxPort is the largest port of TCP and UDP.
+	MaxPort = 65535
+	// MaxRaftMultiplier is the largest performance.raft_multiplier.
+	MaxRaftMultiplier = 10
+	// MaxSegmentSize is the largest raft_logstore.wal.segment_size_mb, in MiB.
+	MaxSegmentSize = 1024
+	// reservedFiles are the open files that a process needs beside its clients'
+	// connections.
+	reservedFiles = 20
+)
