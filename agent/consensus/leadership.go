@@ -200,12 +200,14 @@ func (n *Node) makeKnown(r *reign, term uint64) {
 	n.announce()
 }
 
-// endReign ends a reign, if there is one.
+// endReign ends a reign, if there is one, and the one that is known.
 func (n *Node) endReign(r *reign) {
 	n.leadership.mu.Lock()
 	defer n.leadership.mu.Unlock()
-	if r != nil {
-		r.end()
+	for _, over := range []*reign{r, n.leadership.reign} {
+		if over != nil {
+			over.end()
+		}
 	}
 	n.leadership.readyTerm.Store(0)
 	n.leadership.reign = nil

@@ -70,6 +70,7 @@ func Open(cfg Config) (*Node, error) {
 		stopping:   make(chan struct{}), abandoned: make(chan struct{}),
 	}
 	n.stop = sync.OnceValue(n.shutdown)
+	n.verifier.ask = n.askQuorum
 	if n.raft, err = startRaft(config, cfg.FSM, stores, transport); err != nil {
 		return nil, errors.Join(err, transport.Close(), stores.close())
 	}

@@ -436,21 +436,63 @@ func TestGate(t *testing.T) {
 	})
 }
 
+// Those who call while a round is under way share the next one, and no round
+// that began before their call.
 func TestVerifyIsShared(t *testing.T) {
-	n := open(t, alone("", new(counter)))
-	bootstrap(t, n)
-	var callers sync.WaitGroup
-	for range 100 {
-		callers.Go(func() {
-			if err := n.Verify(t.Context()); err != nil {
+	synctest.Test(t, func(t *testing.T) {
+		n := open(t, alone("", new(counter)))
+		defer stop(t, n)
+		bootstrap(t, n)
+		rounds, answer := 0, make(chan struct{})
+		n.verifier.ask = func() error {
+			rounds++
+			<-answer
+			return n.askQuorum()
+		}
+		verify := func(callers int) <-chan error {
+			results := make(chan error, callers)
+			for range callers {
+				go func() { results <- n.Verify(t.Context()) }()
+			}
+			synctest.Wait()
+			return results
+		}
+		first, others := verify(1), verify(100)
+		answer <- struct{}{}
+		synctest.Wait()
+		if len(first) != 1 || len(others) != 0 || rounds != 2 {
+			t.Fatalf("after the first round %d and %d callers have an answer, round %d is under way", len(first), len(others), rounds)
+		}
+		close(answer)
+		for range 100 {
+			if err := <-others; err != nil {
 				t.Errorf("Verify: %v", err)
 			}
-		})
-	}
-	callers.Wait()
-	if n.verifier.next != nil {
-		t.Error("a round is left over")
-	}
+		}
+		if err := n.Verify(t.Context()); err != nil || rounds != 3 {
+			t.Errorf("Verify alone: %v, round %d", err, rounds)
+		}
+	})
+}
+
+func TestVerifyLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := open(t, alone("", new(counter)))
+		defer stop(t, n)
+		bootstrap(t, n)
+		answer := make(chan struct{})
+		n.verifier.ask = func() error { <-answer; return nil }
+		start := time.Now()
+		if err := n.Verify(t.Context()); !errors.Is(err, ErrTimeout) || time.Since(start) != VerifyTimeout {
+			t.Errorf("no answer: %v after %v", err, time.Since(start))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := n.Verify(ctx); !errors.Is(err, ErrTimeout) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a context that ends: %v", err)
+		}
+		close(answer)
+	})
 }
 
 func TestConfig(t *testing.T) {

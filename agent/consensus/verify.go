@@ -12,6 +12,8 @@ import (
 
 // verifier lets callers of Verify share rounds of asking the quorum.
 type verifier struct {
+	ask func() error // asks once, and returns one of our errors
+
 	mu      sync.Mutex
 	running bool
 	next    *round // the round that has not begun yet, if anybody waits for it
@@ -91,14 +93,15 @@ func (n *Node) runRounds() {
 		if r == nil {
 			return
 		}
-		r.err = verified(n.raft.VerifyLeader().Error())
+		r.err = v.ask()
 		close(r.done)
 	}
 }
 
-// verified turns Raft's error for a verification, which changes nothing, into
-// ours.
-func verified(err error) error {
+// askQuorum confirms leadership once. Unlike those of a command, its errors are
+// certain: it changes nothing.
+func (n *Node) askQuorum() error {
+	err := n.raft.VerifyLeader().Error()
 	switch {
 	case err == nil:
 		return nil
