@@ -54,11 +54,37 @@ func (c *call) parseFilter() (grammar.Expression, error) {
 	if len(text) > maxFilter {
 		return nil, badRequest("filter is too long: %d bytes, max size: %d bytes", len(text), maxFilter)
 	}
+	if depth := parentheses(text); depth > maxFilterDepth {
+		return nil, badRequest("filter is nested too deeply: %d parentheses inside each other, max: %d", depth, maxFilterDepth)
+	}
 	parsed, err := grammar.Parse("", []byte(protectSlashes(text)), grammar.MaxExpressions(maxFilterSteps))
 	if err != nil {
 		return nil, refuse(http.StatusInternalServerError, "%s%v", textFilterFailed, err)
 	}
 	return parsed.(grammar.Expression), nil
+}
+
+// parentheses is how many parentheses at most stand inside each other, outside
+// of quoted text.
+func parentheses(text string) int {
+	depth, deepest := 0, 0
+	quote := rune(0)
+	for _, c := range text {
+		switch {
+		case quote != 0:
+			if c == quote {
+				quote = 0
+			}
+		case c == '"' || c == '`':
+			quote = c
+		case c == '(':
+			depth++
+			deepest = max(deepest, depth)
+		case c == ')':
+			depth--
+		}
+	}
+	return deepest
 }
 
 // protectSlashes writes quoted text that begins with a slash between backquotes:

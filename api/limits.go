@@ -10,8 +10,11 @@ const (
 	// maxFilter is the longest filter in bytes: longer ones are no longer written
 	// by people.
 	maxFilter = 8 << 10
+	// maxFilterDepth is how many parentheses of a filter may stand inside each
+	// other: its grammar needs four times as long for each level.
+	maxFilterDepth = 6
 	// maxFilterSteps bounds the work of reading one filter, in steps of its
-	// grammar: parentheses inside each other cost four times as much at each level.
+	// grammar, whatever else may make it slow: some 40 ms.
 	maxFilterSteps = 1_000_000
 	// defaultQueryTime and maxQueryTime are how long a blocking query waits if the
 	// configuration does not say.
