@@ -3,7 +3,7 @@ package agent
 // Phrases that people search logs for. They do not change.
 const (
 	PhraseRunning    = "Muster agent running!"
-	PhraseStopped    = "Graceful exit completed"
+	PhraseStopped    = "Agent stopped"
 	PhraseLeading    = "cluster leadership acquired"
 	PhraseNotLeading = "cluster leadership lost"
 	PhraseHTTP       = "Starting server"
