@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -113,6 +114,12 @@ func startRaft(config *raft.Config, machine raft.BatchingFSM, s *stores, transpo
 type watchedFSM struct {
 	raft.BatchingFSM
 	restoreErr error
+}
+
+// Restore hands a snapshot to the state machine.
+func (f *watchedFSM) Restore(source io.ReadCloser) error {
+	f.restoreErr = f.BatchingFSM.Restore(source)
+	return f.restoreErr
 }
 
 // Bootstrap makes this server the only voter of a new cluster, if there is no
