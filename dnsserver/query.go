@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -24,8 +25,8 @@ type query struct {
 	// room is how many answers may survive trimming. No more than one above it are
 	// built, which shows that there are more.
 	room int
-	// depth counts the host names that led here.
-	depth int
+	// chased are the names whose host names led here.
+	chased []string
 
 	// name and qtype are what was asked, in the client's letter case.
 	name  string
@@ -204,7 +205,8 @@ func (q *query) endGlue() {
 // addresses and further names that it leads to. Other names are left to the
 // client.
 func (q *query) chase(host string) []dns.RR {
-	if q.depth >= maxChaseDepth {
+	seen := func(name string) bool { return strings.EqualFold(name, host) }
+	if len(q.chased) >= maxChaseDepth || seen(q.name) || slices.ContainsFunc(q.chased, seen) {
 		return nil
 	}
 	next := &query{
@@ -216,7 +218,7 @@ func (q *query) chase(host string) []dns.RR {
 		reply:     new(dns.Msg),
 		sized:     q.sized,
 		room:      q.room,
-		depth:     q.depth + 1,
+		chased:    append(q.chased[:len(q.chased):len(q.chased)], q.name),
 		memory:    new(memory),
 	}
 	next.ask(host, dns.TypeANY)
