@@ -40,10 +40,13 @@ func commands() *command {
 	root := &command{
 		name: "muster",
 		children: []*command{
+			agentCommand(),
 			catalogCommand(),
 			healthCommand(),
 			kvCommand(),
 			membersCommand(),
+			servicesCommand(),
+			validateCommand(),
 			versionCommand(),
 		},
 	}

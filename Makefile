@@ -1,0 +1,70 @@
+# Every target ends by itself: LIMIT_* are the longest times that they may take.
+# Tools are run at a pinned version, so nothing needs to be installed but Go.
+
+STATICCHECK   = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME     ?= 10s
+BENCHTIME    ?= 1s
+LIMIT_BUILD   = 10m
+LIMIT_LINT    = 10m
+LIMIT_TEST    = 10m
+LIMIT_RACE    = 15m
+LIMIT_FUZZ    = 30m
+LIMIT_BENCH   = 20m
+LIMIT_TORTURE = 20m
+LIMIT_E2E     = 10m
+LIMIT_COMPAT  = 25m
+LIMIT_DOCKER  = 15m
+
+# GNU timeout stops what hangs outside of a test; "make TIMEOUT=" does without.
+TIMEOUT ?= timeout $(1)
+
+.PHONY: all build test race lint fuzz bench torture e2e compat docker
+
+all: build lint test
+
+## build: the binary, static and without paths of this machine, as bin/muster
+build:
+	$(call TIMEOUT,$(LIMIT_BUILD)) env CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/muster ./cmd/muster
+
+## test: every test
+test:
+	go test -timeout $(LIMIT_TEST) ./...
+
+## race: every test that is quick, with the race detector
+race:
+	go test -race -short -timeout $(LIMIT_RACE) ./...
+
+## lint: the form of the source, vet and staticcheck
+lint:
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt would change:" $$unformatted; exit 1; }
+	$(call TIMEOUT,$(LIMIT_LINT)) go vet ./...
+	$(call TIMEOUT,$(LIMIT_LINT)) go run $(STATICCHECK) ./...
+
+## fuzz: every fuzz test for FUZZTIME each
+fuzz:
+	@$(call TIMEOUT,$(LIMIT_FUZZ)) sh -c 'for package in $$(go list ./...); do \
+		for name in $$(go test -list "^Fuzz" $$package | grep "^Fuzz"); do \
+			echo "$$package $$name"; \
+			go test -run "^$$" -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+		done; \
+	done'
+
+## bench: every benchmark, one at a time
+bench:
+	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -timeout $(LIMIT_BENCH) ./...
+
+## torture: the binary under kills in the middle of writes, until nothing acknowledged was lost
+torture:
+	go test -count=1 -run '^TestTorture' -timeout $(LIMIT_TORTURE) ./cmd/muster -torture=5m
+
+## e2e: the binary from outside, and the commands of the README
+e2e:
+	go test -count=1 -run '^(TestE2E|TestREADME)' -timeout $(LIMIT_E2E) -v ./cmd/muster
+
+## compat: recorded answers and the official client's own tests, for the names in .ci
+compat:
+	$(call TIMEOUT,$(LIMIT_COMPAT)) .ci/compat
+
+## docker: the image, started once
+docker:
+	go test -count=1 -run '^TestDocker' -timeout $(LIMIT_DOCKER) -v ./cmd/muster

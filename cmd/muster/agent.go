@@ -1,0 +1,102 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/muster-sd/muster/agent"
+	"github.com/muster-sd/muster/agent/config"
+)
+
+func agentCommand() *command {
+	return &command{
+		name:    "agent",
+		summary: "Run the agent until a signal ends it",
+		details: `Settings come from files, flags and fragments; a later source counts before an
+earlier one: files in their order, then flags, then -hcl.
+
+SIGHUP reads the settings again. SIGINT and SIGTERM end the agent: after a graceful
+leave with exit code 0, where leave_on_terminate and skip_leave_on_interrupt ask for
+one, else at once with exit code 1. A second of these signals does not wait.`,
+		examples: []example{
+			{"For development: in memory, on the loopback address", "muster agent -dev"},
+			{"A server of its own, with its data on disk", "muster agent -server -bootstrap-expect=1 -data-dir=/var/lib/muster"},
+			{"With a folder of settings", "muster agent -config-dir=/etc/muster.d"},
+		},
+		new: func() runner { return &agentRunner{start: startAgent} },
+	}
+}
+
+// start makes an agent that is ready to run.
+type start func(agent.Options) (process, error)
+
+// startAgent makes a real one.
+func startAgent(options agent.Options) (process, error) {
+	made, err := agent.New(options)
+	if err != nil {
+		return nil, err // not the nil *agent.Agent, which would be no nil process
+	}
+	return made, nil
+}
+
+type agentRunner struct {
+	flags *config.Flags
+	start start
+}
+
+func (r *agentRunner) define(flags *flag.FlagSet) { r.flags = config.RegisterFlags(flags) }
+
+func (r *agentRunner) run(streams streams, _ []string) error {
+	signals, stop := watchSignals()
+	defer stop()
+	life, err := r.prepare(streams)
+	if err != nil {
+		printStartError(streams.err, err)
+		return exitStatus(exitFailed)
+	}
+	life.signals = signals
+	removePidFile, err := writePidFile(life.config.PidFile)
+	if err != nil {
+		printStartError(streams.err, err)
+		return exitStatus(exitFailed)
+	}
+	defer removePidFile()
+	if code := life.run(); code != exitOK {
+		return exitStatus(code)
+	}
+	return nil
+}
+
+// prepare reads the configuration, says what is about to start, and makes the
+// agent.
+func (r *agentRunner) prepare(streams streams) (*lifecycle, error) {
+	cfg, err := r.load()
+	if err != nil {
+		return nil, err
+	}
+	if !cfg.LogJSON {
+		printBanner(streams.out, cfg)
+	}
+	level := new(slog.LevelVar)
+	level.Set(cfg.LogLevel)
+	logger := agent.NewLogger(streams.out, level, cfg.LogJSON)
+	for _, warning := range cfg.Warnings {
+		logger.Warn(warning)
+	}
+	made, err := r.start(agent.Options{Config: cfg, Logger: logger, Level: level, Reload: r.load})
+	if err != nil {
+		return nil, err
+	}
+	return &lifecycle{agent: made, config: cfg, load: r.load, logger: logger, errors: streams.err}, nil
+}
+
+// load reads every source of the command line, as it is now.
+func (r *agentRunner) load() (*config.Config, error) {
+	return config.Load(r.flags.Sources())
+}
+
+// printStartError says why the agent does not run, in the shape that people
+// look for at the end of a log.
+func printStartError(w io.Writer, err error) { fmt.Fprintf(w, "==> %v\n", err) }
