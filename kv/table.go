@@ -1,7 +1,7 @@
 package kv
 
 import (
-	"strings"
+	"bytes"
 
 	"github.com/muster-sd/muster/kv/mvcc"
 )
@@ -65,14 +65,14 @@ func (t Table) Keys(q *Keys, w *mvcc.Watch) ([]string, uint64) {
 	for key, e := range t.entries.Prefix(q.Prefix, w) {
 		last = max(last, e.ModifyIndex)
 		if q.Separator != "" {
-			if i := strings.Index(key[len(q.Prefix):], q.Separator); i >= 0 {
+			if i := bytes.Index(key[len(q.Prefix):], []byte(q.Separator)); i >= 0 {
 				key = key[:len(q.Prefix)+i+len(q.Separator)]
 			}
-			if n := len(out); n > 0 && out[n-1] == key {
+			if n := len(out); n > 0 && out[n-1] == string(key) {
 				continue
 			}
 		}
-		out = append(out, key)
+		out = append(out, string(key))
 	}
 	return out, t.prefixIndex(q.Prefix, last)
 }
@@ -80,7 +80,8 @@ func (t Table) Keys(q *Keys, w *mvcc.Watch) ([]string, uint64) {
 // prefixIndex is the index of all that begins with prefix, given the highest
 // ModifyIndex there. It never falls: deletions below the prefix, and of trees
 // that the prefix lies in, count until they are forgotten, and then the mark
-// does.
+// does. A prefix of which nothing is known has the index of the table, before
+// and after the mark moves.
 func (t Table) prefixIndex(prefix string, last uint64) uint64 {
 	if prefix == "" {
 		return max(t.index, 1)
@@ -93,13 +94,13 @@ func (t Table) prefixIndex(prefix string, last uint64) uint64 {
 			last = max(last, d.Index)
 		}
 	}
+	if last == 0 {
+		return max(t.index, 1)
+	}
 	if m, ok := t.marks.Get(markReaped, nil); ok {
 		last = max(last, m.Index)
 	}
-	if last == 0 {
-		last = t.index
-	}
-	return max(last, 1)
+	return last
 }
 
 // Reapable returns the index of the newest tombstone that was made at or before

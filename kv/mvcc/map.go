@@ -47,9 +47,10 @@ func (m Map[V]) Get(key string, w *Watch) (V, bool) {
 }
 
 // Prefix yields the rows whose keys begin with prefix, in the order of their
-// keys, and puts the whole range under watch.
-func (m Map[V]) Prefix(prefix string, w *Watch) iter.Seq2[string, V] {
-	return func(yield func(string, V) bool) {
+// keys, and puts the whole range under watch. The keys are shared: nobody may
+// write to them.
+func (m Map[V]) Prefix(prefix string, w *Watch) iter.Seq2[[]byte, V] {
+	return func(yield func([]byte, V) bool) {
 		it := m.tree.Root().Iterator()
 		if w == nil {
 			it.SeekPrefix([]byte(prefix))
@@ -57,35 +58,11 @@ func (m Map[V]) Prefix(prefix string, w *Watch) iter.Seq2[string, V] {
 			w.Add(it.SeekPrefixWatch([]byte(prefix)))
 		}
 		for key, l, ok := it.Next(); ok; key, l, ok = it.Next() {
-			if !yield(string(key), l.row) {
+			if !yield(key, l.row) {
 				return
 			}
 		}
 	}
-}
-
-// From yields the rows whose keys are not below start, in order.
-func (m Map[V]) From(start string) iter.Seq2[string, V] {
-	return func(yield func(string, V) bool) {
-		it := m.tree.Root().Iterator()
-		it.SeekLowerBound([]byte(start))
-		for key, l, ok := it.Next(); ok; key, l, ok = it.Next() {
-			if !yield(string(key), l.row) {
-				return
-			}
-		}
-	}
-}
-
-// Sum is the sum of the hashes of all rows, as they were taken when each row
-// was written.
-func (m Map[V]) Sum() Sum {
-	var s Sum
-	it := m.tree.Root().Iterator()
-	for _, l, ok := it.Next(); ok; _, l, ok = it.Next() {
-		s = s.Add(l.sum)
-	}
-	return s
 }
 
 // Txn begins a transaction. Changes of persisted rows are noted in j; a map
@@ -169,10 +146,10 @@ func (t *Txn[V]) Notify() { t.txn.Notify() }
 
 // Path yields the rows whose keys are prefixes of key, shortest first, key
 // itself included.
-func (m Map[V]) Path(key string) iter.Seq2[string, V] {
-	return func(yield func(string, V) bool) {
+func (m Map[V]) Path(key string) iter.Seq2[[]byte, V] {
+	return func(yield func([]byte, V) bool) {
 		m.tree.Root().WalkPath([]byte(key), func(k []byte, l leaf[V]) bool {
-			return !yield(string(k), l.row)
+			return !yield(k, l.row)
 		})
 	}
 }
