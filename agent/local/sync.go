@@ -112,7 +112,7 @@ func (r *Registry) syncLoop(ctx context.Context, cat Catalog) {
 	compared := false // the catalog was read at least once
 	retrying := false // full is due soon because something failed
 	for {
-		var err error
+		due := false
 		select {
 		case <-ctx.Done():
 			return
@@ -120,17 +120,19 @@ func (r *Registry) syncLoop(ctx context.Context, cat Catalog) {
 			full.Reset(r.spread(ServerUpStagger))
 			continue
 		case <-full.C:
+			due = true
+		case <-r.wake:
+			due = !compared // the catalog may have tags to keep
+		}
+		var err error
+		if due {
 			retrying = false
 			if err = r.fullSync(ctx, cat); err == nil {
 				compared = true
 				full.Reset(FullSyncInterval + r.spread(FullSyncInterval))
 			}
-		case <-r.wake:
-			if compared {
-				err = r.push(ctx, cat)
-			} else if err = r.fullSync(ctx, cat); err == nil { // it may have tags to keep
-				compared = true
-			}
+		} else {
+			err = r.push(ctx, cat)
 		}
 		if err != nil && ctx.Err() == nil {
 			r.cfg.Logger.Error(logSyncFailed, "error", err)
