@@ -21,8 +21,9 @@ func agentSelf(c *call) (any, error) {
 			"Server":            self.Server,
 			"Version":           self.Version,
 			"BuildDate":         self.BuildDate,
-			"MusterVersion":     self.MusterVersion,
 		},
+		// Clients compare all of Config, so what is Muster's own stands beside it.
+		"Muster":      map[string]string{"Version": self.MusterVersion},
 		"DebugConfig": self.Debug,
 		"Coord":       originCoordinate,
 		"Member":      newMember(self.Member),
