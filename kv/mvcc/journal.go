@@ -26,17 +26,18 @@ type Journal struct {
 	bytes   int
 }
 
-// add notes a change and returns what the map keeps beside the new row.
-func (j *Journal) add(c Change, old stamp) stamp {
-	var now stamp
-	if c.After != nil {
-		j.buf = j.Encode(j.buf[:0], c.After)
-		now = stamp{sum: HashRow(j.buf), size: uint32(len(j.buf))}
-	}
+// stamp returns what a map keeps beside a new row.
+func (j *Journal) stamp(row any) stamp {
+	j.buf = j.Encode(j.buf[:0], row)
+	return stamp{sum: HashRow(j.buf), size: uint32(len(j.buf))}
+}
+
+// add notes a change, with what the map kept beside the old row and keeps beside
+// the new one.
+func (j *Journal) add(c Change, old, now stamp) {
 	j.sum = j.sum.Add(now.sum).Sub(old.sum)
 	j.bytes += int(now.size) + int(old.size)
 	j.changes = append(j.changes, c)
-	return now
 }
 
 // Delta is how the state hash changes by this transaction.

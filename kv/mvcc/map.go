@@ -115,14 +115,16 @@ type Pair[V any] struct {
 func (t *Txn[V]) Set(key string, row V) (V, bool) {
 	l := leaf[V]{row: row}
 	if t.journal != nil {
-		old, had := t.txn.Get([]byte(key))
+		l.stamp = t.journal.stamp(row)
+	}
+	old, had := t.txn.Insert([]byte(key), l)
+	if t.journal != nil {
 		c := Change{Key: key, After: row}
 		if had {
 			c.Before = old.row
 		}
-		l.stamp = t.journal.add(c, old.stamp)
+		t.journal.add(c, old.stamp, l.stamp)
 	}
-	old, had := t.txn.Insert([]byte(key), l)
 	return old.row, had
 }
 
@@ -130,7 +132,7 @@ func (t *Txn[V]) Set(key string, row V) (V, bool) {
 func (t *Txn[V]) Delete(key string) (V, bool) {
 	old, had := t.txn.Delete([]byte(key))
 	if had && t.journal != nil {
-		t.journal.add(Change{Key: key, Before: old.row}, old.stamp)
+		t.journal.add(Change{Key: key, Before: old.row}, old.stamp, stamp{})
 	}
 	return old.row, had
 }
