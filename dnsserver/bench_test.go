@@ -131,6 +131,7 @@ func BenchmarkUDP(b *testing.B) {
 			}
 			for b.Loop() {
 			}
+			b.ReportMetric(0, "ns/op") // what counts is queries a second
 			slices.Sort(mine)
 			slices.Sort(ceiling)
 			b.ReportMetric(mine[rounds/2], "queries/s")

@@ -14,12 +14,11 @@ import (
 
 // query is one question on its way to its reply.
 type query struct {
-	server    *Server
-	ctx       context.Context
-	settings  *settings
-	random    *rand.Rand
-	transport Transport
-	reply     *dns.Msg
+	server   *Server
+	ctx      context.Context
+	settings *settings
+	random   *rand.Rand
+	reply    *dns.Msg
 	// sized says that the client told what it can take (RFC 6891).
 	sized bool
 	// room is how many answers may survive trimming. No more than one above it are
@@ -210,16 +209,15 @@ func (q *query) chase(host string) []dns.RR {
 		return nil
 	}
 	next := &query{
-		server:    q.server,
-		ctx:       q.ctx,
-		settings:  q.settings,
-		random:    q.random,
-		transport: q.transport,
-		reply:     new(dns.Msg),
-		sized:     q.sized,
-		room:      q.room,
-		chased:    append(q.chased[:len(q.chased):len(q.chased)], q.name),
-		memory:    new(memory),
+		server:   q.server,
+		ctx:      q.ctx,
+		settings: q.settings,
+		random:   q.random,
+		reply:    new(dns.Msg),
+		sized:    q.sized,
+		room:     q.room,
+		chased:   append(q.chased[:len(q.chased):len(q.chased)], q.name),
+		memory:   new(memory),
 	}
 	next.ask(host, dns.TypeANY)
 	if next.zone == nil {

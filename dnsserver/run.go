@@ -61,13 +61,14 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 func (s *Server) packetServers(ending, work context.Context) ([]*packetServer, error) {
-	slots := make(chan struct{}, maxUDPQueries+len(s.config.PacketConns))
+	slots := make(chan struct{}, max(maxUDPQueries, len(s.config.PacketConns)))
 	var all []*packetServer
 	for _, conn := range s.config.PacketConns {
 		socket, err := newPacketSocket(conn)
 		if err != nil {
 			return nil, err
 		}
+		slots <- struct{}{} // each socket has a reader of its own
 		all = append(all, &packetServer{server: s, socket: socket, ending: ending, work: work, slots: slots})
 	}
 	return all, nil

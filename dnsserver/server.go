@@ -40,7 +40,9 @@ type Config struct {
 type Transport uint8
 
 const (
+	// UDP is a query in a packet, whose reply has to be small.
 	UDP Transport = iota
+	// TCP is a query in a stream, whose reply may have up to 64 KiB.
 	TCP
 )
 
@@ -145,16 +147,15 @@ func (s *Server) answer(ctx context.Context, request, reply *dns.Msg, transport 
 	}
 	limit := boundsOf(set, question.Qtype, opt, transport)
 	q := query{
-		server:    s,
-		ctx:       ctx,
-		settings:  set,
-		random:    s.random,
-		transport: transport,
-		reply:     reply,
-		sized:     opt != nil,
-		room:      min(limit.answers, limit.size/minRecordSize),
-		glueEnds:  m.ends,
-		memory:    m,
+		server:   s,
+		ctx:      ctx,
+		settings: set,
+		random:   s.random,
+		reply:    reply,
+		sized:    opt != nil,
+		room:     min(limit.answers, limit.size/minRecordSize),
+		glueEnds: m.ends,
+		memory:   m,
 	}
 	q.ask(question.Name, question.Qtype)
 	q.resolve()

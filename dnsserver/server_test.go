@@ -210,7 +210,7 @@ func TestRunReportsASocketThatFails(t *testing.T) {
 
 // More queries may wait for their lookups than goroutines stand idle.
 func TestSlowLookupsDoNotHoldUpOthers(t *testing.T) {
-	const slow = 50
+	const slow = maxUDPQueries - 1
 	entered, leave := make(chan struct{}, slow), make(chan struct{})
 	fast := vectorLookup()
 	lookup := fakeLookup{service: func(ctx context.Context, o mvcc.ReadOptions, q *health.ServiceQuery) ([]health.Entry, error) {
@@ -241,5 +241,58 @@ func TestSlowLookupsDoNotHoldUpOthers(t *testing.T) {
 	if _, _, err := client.Exchange(question("web.service.consul", "A"), r.udp); err != nil {
 		t.Error(err)
 	}
+
+	// At the limit a query waits, and is answered when another one is done.
+	if _, err := conn.Write(packed); err != nil {
+		t.Fatal(err)
+	}
+	<-entered
+	answered := make(chan error, 1)
+	go func() {
+		_, _, err := client.Exchange(question("web.service.consul", "A"), r.udp)
+		answered <- err
+	}()
+	select {
+	case err := <-answered:
+		t.Errorf("a query above the limit came back while others wait: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
 	close(leave)
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTCPConnectionsAboveTheLimitWait(t *testing.T) {
+	r := run(t, vectorLookup(), "127.0.0.1:0")
+	packed, err := question("web.service.consul", "A").Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	framed := append(binary.BigEndian.AppendUint16(nil, uint16(len(packed))), packed...)
+	conns := make([]net.Conn, maxTCPConnections+1)
+	for i := range conns {
+		if conns[i], err = net.Dial("tcp", r.tcp); err != nil {
+			t.Fatal(err)
+		}
+		defer conns[i].Close()
+		if _, err := conns[i].Write(framed); err != nil {
+			t.Fatal(err)
+		}
+		if i < maxTCPConnections {
+			if _, err := readFramed(conns[i], nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	last := conns[maxTCPConnections]
+	last.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	if _, err := readFramed(last, nil); err == nil {
+		t.Error("a connection above the limit was served")
+	}
+	conns[0].Close()
+	last.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := readFramed(last, nil); err != nil {
+		t.Errorf("the connection is not served when another one has gone: %v", err)
+	}
 }

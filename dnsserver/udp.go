@@ -84,7 +84,8 @@ type packetServer struct {
 	socket *packetSocket
 	// ending is done when no more queries are to be read; queries run on work.
 	ending, work context.Context
-	// slots bounds the goroutines of all sockets together.
+	// slots bounds the goroutines of all sockets together. One is taken for the
+	// first of them.
 	slots chan struct{}
 
 	group sync.WaitGroup
@@ -100,7 +101,6 @@ func (p *packetServer) run() error {
 	p.mu.Lock()
 	p.reading++
 	p.mu.Unlock()
-	p.slots <- struct{}{}
 	p.startReader()
 	p.group.Wait()
 	return p.err
