@@ -37,11 +37,14 @@ func (n *Node) Apply(ctx context.Context, data []byte) (any, error) {
 	err := n.await(ctx, ApplyTimeout, func() error {
 		defer n.gate.leave(len(data))
 		future := n.raft.Apply(data, QueueTimeout)
-		err := future.Error()
+		err, known := outcome(future.Error())
+		if !known { // the log store's
+			err = fmt.Errorf("%w: %w", ErrStore, err)
+		}
 		if err == nil {
 			response = future.Response()
 		}
-		return outcome(err)
+		return err
 	})
 	if err != nil {
 		return nil, err

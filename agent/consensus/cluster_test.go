@@ -21,71 +21,71 @@ import (
 // seconds at most.
 const patience = time.Minute
 
-// adder is a state machine that adds up numbers, and tells those who wait for
-// a sum.
-type adder struct {
+// highest is a state machine that keeps the highest number it was given, and
+// tells those who wait for it. (So a number may be given again when nobody
+// knows whether it arrived.)
+type highest struct {
 	mu      sync.Mutex
-	sum     uint64
+	number  uint64
 	changed chan struct{}
 }
 
-func newAdder() *adder { return &adder{changed: make(chan struct{})} }
+func newHighest() *highest { return &highest{changed: make(chan struct{})} }
 
-func (a *adder) set(sum uint64) uint64 {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.sum = sum
-	close(a.changed)
-	a.changed = make(chan struct{})
-	return sum
+func (h *highest) raise(number uint64) uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.number = max(h.number, number)
+	close(h.changed)
+	h.changed = make(chan struct{})
+	return h.number
 }
 
-func (a *adder) get() (uint64, <-chan struct{}) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.sum, a.changed
+func (h *highest) get() (uint64, <-chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.number, h.changed
 }
 
-func (a *adder) Apply(log *raft.Log) any { return a.ApplyBatch([]*raft.Log{log})[0] }
+func (h *highest) Apply(log *raft.Log) any { return h.ApplyBatch([]*raft.Log{log})[0] }
 
-func (a *adder) ApplyBatch(logs []*raft.Log) []any {
+func (h *highest) ApplyBatch(logs []*raft.Log) []any {
 	results := make([]any, len(logs))
 	for i, log := range logs {
 		if log.Type == raft.LogCommand {
-			sum, _ := a.get()
-			results[i] = a.set(sum + binary.BigEndian.Uint64(log.Data))
+			results[i] = h.raise(binary.BigEndian.Uint64(log.Data))
 		}
 	}
 	return results
 }
 
-func (a *adder) Snapshot() (raft.FSMSnapshot, error) {
-	sum, _ := a.get()
-	return total(binary.BigEndian.AppendUint64(nil, sum)), nil
+func (h *highest) Snapshot() (raft.FSMSnapshot, error) {
+	number, _ := h.get()
+	return saved(binary.BigEndian.AppendUint64(nil, number)), nil
 }
 
-func (a *adder) Restore(source io.ReadCloser) error {
+func (h *highest) Restore(source io.ReadCloser) error {
 	data, err := io.ReadAll(source)
 	if err == nil {
-		a.set(binary.BigEndian.Uint64(data))
+		h.raise(binary.BigEndian.Uint64(data))
 	}
 	return err
 }
 
-type total []byte
+type saved []byte
 
-func (s total) Persist(sink raft.SnapshotSink) error {
+func (s saved) Persist(sink raft.SnapshotSink) error {
 	if _, err := sink.Write(s); err != nil {
 		return errors.Join(err, sink.Cancel())
 	}
 	return sink.Close()
 }
-func (s total) Release() {}
+func (s saved) Release() {}
 
 // server is one node of a cluster, on a server port of its own.
 type server struct {
 	id      string
-	machine *adder
+	machine *highest
 	mux     *rpc.Mux
 	node    *consensus.Node
 }
@@ -129,7 +129,7 @@ func (c *cluster) start(id string) *server {
 	c.addresses[id] = listener.Addr().String()
 	c.mu.Unlock()
 	belongs := func() [16]byte { return c.id }
-	s := &server{id: id, machine: newAdder(), mux: rpc.NewMux(rpc.MuxConfig{Listener: listener, ID: id, Cluster: belongs})}
+	s := &server{id: id, machine: newHighest(), mux: rpc.NewMux(rpc.MuxConfig{Listener: listener, ID: id, Cluster: belongs})}
 	ended := make(chan error, 1)
 	go func() { ended <- s.mux.Run(context.Background()) }()
 	s.node, err = consensus.Open(consensus.Config{
@@ -154,29 +154,43 @@ func (c *cluster) context() context.Context {
 	return ctx
 }
 
-// add puts numbers into the log of a leader.
-func (c *cluster) add(s *server, numbers ...uint64) {
+// lead calls a function on whichever of the servers leads, until it succeeds.
+func (c *cluster) lead(servers []*server, do func(s *server) error) *server {
 	c.t.Helper()
-	for _, number := range numbers {
-		if _, err := s.node.Apply(c.context(), binary.BigEndian.AppendUint64(nil, number)); err != nil {
+	for {
+		s := c.leader(servers...)
+		err := do(s)
+		switch {
+		case err == nil:
+			return s
+		case !errors.Is(err, consensus.ErrNotLeader) && !errors.Is(err, consensus.ErrNotReady) && !errors.Is(err, consensus.ErrUncertain):
 			c.t.Fatalf("server %s: %v", s.id, err)
 		}
 	}
 }
 
-// reaches waits until each server has a sum.
-func (c *cluster) reaches(want uint64, servers ...*server) {
+// put puts a number into the log.
+func (c *cluster) put(number uint64, servers ...*server) *server {
+	c.t.Helper()
+	return c.lead(servers, func(s *server) error {
+		_, err := s.node.Apply(c.context(), binary.BigEndian.AppendUint64(nil, number))
+		return err
+	})
+}
+
+// reach waits until each server has a number.
+func (c *cluster) reach(want uint64, servers ...*server) {
 	c.t.Helper()
 	for _, s := range servers {
 		for {
-			sum, changed := s.machine.get()
-			if sum == want {
+			number, changed := s.machine.get()
+			if number >= want {
 				break
 			}
 			select {
 			case <-changed:
 			case <-c.context().Done():
-				c.t.Fatalf("server %s has the sum %d, want %d", s.id, sum, want)
+				c.t.Fatalf("server %s has %d, want %d", s.id, number, want)
 			}
 		}
 	}
@@ -209,86 +223,112 @@ func (c *cluster) leader(servers ...*server) *server {
 	}
 }
 
+// form starts servers and makes them one cluster, of which the first leads at
+// first.
+func (c *cluster) form(ids ...string) []*server {
+	c.t.Helper()
+	for _, id := range ids {
+		c.start(id)
+	}
+	if fresh, err := c.servers[0].node.Bootstrap(); err != nil || !fresh {
+		c.t.Fatal(fresh, err)
+	}
+	for _, id := range ids[1:] {
+		c.lead(c.servers, func(s *server) error { return s.node.AddVoter(c.context(), id) })
+	}
+	return c.servers
+}
+
+// others returns the servers without one of them.
+func others(servers []*server, without *server) (rest []*server) {
+	for _, s := range servers {
+		if s != without {
+			rest = append(rest, s)
+		}
+	}
+	return rest
+}
+
 // Three servers that store each other by ID alone elect, replicate, and elect
 // again when the leader is gone; the one that was gone finds back on another
 // port, and is filled by a snapshot.
 func TestThreeServers(t *testing.T) {
 	c := &cluster{t: t, id: [16]byte{1}, dir: t.TempDir(), addresses: make(map[string]string)}
-	a, b, d := c.start("a"), c.start("b"), c.start("d")
-	if fresh, err := a.node.Bootstrap(); err != nil || !fresh {
-		t.Fatal(fresh, err)
-	}
-	if err := a.node.WaitLeader(c.context()); err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range []*server{b, d} {
-		if err := a.node.AddVoter(c.context(), s.id); err != nil {
-			t.Fatal(err)
-		}
-	}
-	c.add(a, 1, 2, 3)
-	c.reaches(6, a, b, d)
-	if err := a.node.Verify(c.context()); err != nil {
-		t.Errorf("Verify on the leader: %v", err)
-	}
-	if _, err := b.node.Apply(c.context(), make([]byte, 8)); !errors.Is(err, consensus.ErrNotLeader) {
-		t.Errorf("Apply on a follower: %v", err)
-	}
-	if err := b.node.Verify(c.context()); !errors.Is(err, consensus.ErrNotLeader) {
-		t.Errorf("Verify on a follower: %v", err)
-	}
-	if id, ok := b.node.Leader(); !ok || id != "a" || b.node.Leading() {
-		t.Errorf("a follower knows leader %q", id)
-	}
-	want := []consensus.Peer{{ID: "a", Voter: true, Leader: true}, {ID: "b", Voter: true}, {ID: "d", Voter: true}}
-	if got := b.node.Peers(); fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("peers %v, want %v", got, want)
-	}
+	all := c.form("a", "b", "d")
+	c.put(1, all...)
+	c.reach(1, all...)
+	first := c.lead(all, func(s *server) error { return s.node.Verify(c.context()) })
+	rest := others(all, first)
 
-	if err := a.node.Stop(); err != nil {
+	if err := first.node.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	second := c.leader(b, d)
 	for number := range uint64(50) {
-		c.add(second, number)
+		c.put(number, rest...)
 	}
-	if err := second.node.Snapshot(); err != nil {
-		t.Fatal(err)
-	}
-	c.reaches(6+1225, b, d)
+	c.lead(rest, func(s *server) error {
+		if got := s.node.Peers(); len(got) != 3 {
+			t.Errorf("peers %v", got)
+		}
+		if id, ok := s.node.Leader(); ok && id == first.id {
+			t.Errorf("the leader is %q, which has stopped", id)
+		}
+		return s.node.Snapshot()
+	})
+	c.reach(49, rest...)
 
-	// The log that the first server needs is cut by now.
-	a = c.start("a")
-	c.reaches(6+1225, a)
-	if err := second.node.RemoveServer(c.context(), "a"); err != nil {
-		t.Fatal(err)
+	// The entries that the first server misses are cut from the log by now.
+	c.servers = rest
+	back := c.start(first.id)
+	c.reach(49, back)
+	c.lead(c.servers, func(s *server) error { return s.node.RemoveServer(c.context(), "z") })
+	c.put(100, c.servers...)
+	c.reach(100, c.servers...)
+}
+
+// A follower refuses what only a leader may do, and knows who leads.
+func TestFollower(t *testing.T) {
+	c := &cluster{t: t, dir: t.TempDir(), addresses: make(map[string]string)}
+	all := c.form("a", "b", "d")
+	c.put(1, all...)
+	c.reach(1, all...)
+	for { // until leadership has not moved meanwhile
+		leader := c.leader(all...)
+		follower := others(all, leader)[0]
+		_, applied := follower.node.Apply(c.context(), make([]byte, 8))
+		verified := follower.node.Verify(c.context())
+		id, known := follower.node.Leader()
+		peers := fmt.Sprint(follower.node.Peers())
+		if follower.node.Leading() || !leader.node.Leading() || !known {
+			continue
+		}
+		if !errors.Is(applied, consensus.ErrNotLeader) || !errors.Is(verified, consensus.ErrNotLeader) {
+			t.Errorf("on a follower: Apply %v, Verify %v", applied, verified)
+		}
+		var want []consensus.Peer
+		for _, s := range all {
+			want = append(want, consensus.Peer{ID: s.id, Voter: true, Leader: s == leader})
+		}
+		if id != leader.id || peers != fmt.Sprint(want) {
+			t.Errorf("a follower knows leader %q and peers %v, want %q and %v", id, peers, leader.id, want)
+		}
+		return
 	}
-	c.add(second, 100)
-	c.reaches(6+1225+100, b, d)
 }
 
 // A leader that loses its quorum stops leading, and what it could not commit is
 // uncertain.
 func TestQuorumLost(t *testing.T) {
 	c := &cluster{t: t, dir: t.TempDir(), addresses: make(map[string]string)}
-	a, b := c.start("a"), c.start("b")
-	if _, err := a.node.Bootstrap(); err != nil {
+	all := c.form("a", "b")
+	leader := c.put(1, all...)
+	if err := others(all, leader)[0].node.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.node.WaitLeader(c.context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := a.node.AddVoter(c.context(), "b"); err != nil {
-		t.Fatal(err)
-	}
-	c.add(a, 1)
-	if err := b.node.Stop(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := a.node.Apply(c.context(), make([]byte, 8)); !errors.Is(err, consensus.ErrUncertain) || !errors.Is(err, consensus.ErrLeadershipLost) {
+	if _, err := leader.node.Apply(c.context(), make([]byte, 8)); !errors.Is(err, consensus.ErrLeadershipLost) && !errors.Is(err, consensus.ErrNotLeader) {
 		t.Errorf("Apply without a quorum: %v", err)
 	}
-	if a.node.Leading() {
+	if leader.node.Leading() {
 		t.Error("leads without a quorum")
 	}
 }

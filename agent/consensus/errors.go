@@ -51,23 +51,24 @@ func (u uncertain) Error() string { return string(u) + ": " + ErrUncertain.Error
 
 func (u uncertain) Is(target error) bool { return target == ErrUncertain }
 
-// outcome turns Raft's error for a command into ours.
-func outcome(err error) error {
+// outcome turns Raft's error for a change of the log into ours. An error that
+// Raft does not name stays as it is, and known is false.
+func outcome(err error) (ours error, known bool) {
 	switch {
 	case err == nil:
-		return nil
+		return nil, true
 	case errors.Is(err, raft.ErrNotLeader):
-		return ErrNotLeader
+		return ErrNotLeader, true
 	case errors.Is(err, raft.ErrLeadershipTransferInProgress):
-		return fmt.Errorf("%w: %w", ErrNotLeader, err)
+		return fmt.Errorf("%w: %w", ErrNotLeader, err), true
 	case errors.Is(err, raft.ErrEnqueueTimeout):
-		return fmt.Errorf("%w: Raft did not take it within %v", ErrBusy, QueueTimeout)
+		return fmt.Errorf("%w: Raft did not take it within %v", ErrBusy, QueueTimeout), true
 	case errors.Is(err, raft.ErrLeadershipLost):
-		return ErrLeadershipLost
+		return ErrLeadershipLost, true
 	case errors.Is(err, raft.ErrRaftShutdown):
-		return fmt.Errorf("%w: %w", ErrStopped, ErrUncertain)
+		return fmt.Errorf("%w: %w", ErrStopped, ErrUncertain), true
 	case errors.Is(err, raft.ErrAbortedByRestore):
-		return fmt.Errorf("%w: %w", err, ErrUncertain)
+		return fmt.Errorf("%w: %w", err, ErrUncertain), true
 	}
-	return fmt.Errorf("%w: %w", ErrStore, err)
+	return err, false
 }

@@ -84,7 +84,7 @@ func (n *Node) WaitLeader(ctx context.Context) error {
 // when the node does.
 func (n *Node) WhileLeader(ctx context.Context, fn func(ctx context.Context) error) error {
 	var last *reign
-	for {
+	for ctx.Err() == nil {
 		r, changed := n.currentReign()
 		if r != nil && r != last {
 			last = r
@@ -96,11 +96,11 @@ func (n *Node) WhileLeader(ctx context.Context, fn func(ctx context.Context) err
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil
 		case <-n.stopping:
 			return ErrStopped
 		}
 	}
+	return nil
 }
 
 // reignOver calls fn for one reign. The error is fn's, unless its context ended.

@@ -28,6 +28,7 @@ type Node struct {
 	calls     sync.WaitGroup // calls into Raft that have not been answered
 	abandoned chan struct{}  // closed when Stop waits for answers no longer
 	watcher   sync.WaitGroup
+	patience  time.Duration // DrainTimeout, less in tests
 	stop      func() error
 }
 
@@ -69,6 +70,7 @@ func Open(cfg Config) (*Node, error) {
 		gate:       newGate(MaxInFlight, MaxInFlightBytes),
 		leadership: leadership{changed: make(chan struct{})},
 		stopping:   make(chan struct{}), abandoned: make(chan struct{}),
+		patience: DrainTimeout,
 	}
 	n.stop = sync.OnceValue(n.shutdown)
 	n.verifier.ask = n.askQuorum
@@ -222,27 +224,27 @@ func (n *Node) shutdown() error {
 	n.watcher.Wait()
 	// Raft forgets futures that are between its goroutines when it ends, so
 	// they are let through first.
-	drained := finishes(n.calls.Wait)
+	drained := finishes(n.patience, n.calls.Wait)
 	close(n.abandoned)
 	if !drained {
-		n.cfg.Logger.Warn("calls into Raft are not answered, stopping without them", "waited", DrainTimeout)
+		n.cfg.Logger.Warn("calls into Raft are not answered, stopping without them", "waited", n.patience)
 	}
 	ended := n.raft.Shutdown()
 	err := n.transport.Close()
-	if !finishes(func() { _ = ended.Error() }) {
-		return errors.Join(err, fmt.Errorf("Raft did not end within %v, its stores stay open", DrainTimeout))
+	if !finishes(n.patience, func() { _ = ended.Error() }) {
+		return errors.Join(err, fmt.Errorf("Raft did not end within %v, its stores stay open", n.patience))
 	}
 	return errors.Join(err, n.stores.close())
 }
 
-// finishes reports whether wait returns within DrainTimeout.
-func finishes(wait func()) bool {
+// finishes reports whether wait returns within a time.
+func finishes(patience time.Duration, wait func()) bool {
 	done := make(chan struct{})
 	go func() {
 		wait()
 		close(done)
 	}()
-	timer := time.NewTimer(DrainTimeout)
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
 	case <-done:

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -330,6 +331,92 @@ func TestStopped(t *testing.T) {
 				t.Error("a stopped node leads")
 			}
 		}) // fails if a goroutine is left
+	})
+}
+
+// Stop lets what is under way have its answer, and no goroutine stays behind.
+func TestStopUnderLoad(t *testing.T) {
+	where(t, func(t *testing.T, dir string) {
+		for round := range 5 {
+			synctest.Test(t, func(t *testing.T) {
+				cfg := alone("", new(counter))
+				if dir != "" {
+					cfg.Dir = filepath.Join(dir, fmt.Sprint(round))
+				}
+				n := open(t, cfg)
+				bootstrap(t, n)
+				var callers sync.WaitGroup
+				for range 20 {
+					callers.Go(func() {
+						for {
+							_, err := n.Apply(t.Context(), number(1))
+							verified := n.Verify(t.Context())
+							if err != nil {
+								if !errors.Is(err, ErrStopped) || errors.Is(err, ErrUncertain) {
+									t.Errorf("Apply while stopping: %v", err)
+								}
+								if !errors.Is(verified, ErrStopped) {
+									t.Errorf("Verify while stopping: %v", verified)
+								}
+								return
+							}
+						}
+					})
+				}
+				apply(t, n, 10)
+				stop(t, n)
+				callers.Wait()
+			})
+		}
+	})
+}
+
+// If the state machine hangs, Stop says so instead of hanging too. (Raft then
+// forgets what it had not handed over, and with it the goroutines that wait.)
+func TestStopHanging(t *testing.T) {
+	held := &counter{hold: make(chan struct{})}
+	n, err := Open(alone("", held))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer close(held.hold)
+	n.patience = 20 * time.Millisecond
+	if fresh, err := n.Bootstrap(); err != nil || !fresh {
+		t.Fatal(fresh, err)
+	}
+	for n.raft.State() != raft.Leader {
+		runtime.Gosched()
+	}
+	result := make(chan error, 1)
+	go func() {
+		_, err := n.Apply(context.Background(), number(1))
+		result <- err
+	}()
+	for n.raft.AppliedIndex() < 4 { // handed to the state machine
+		runtime.Gosched()
+	}
+	if err := n.Stop(); err == nil || !strings.Contains(err.Error(), "did not end") {
+		t.Errorf("Stop: %v", err)
+	}
+	if err := <-result; !errors.Is(err, ErrStopped) || !errors.Is(err, ErrUncertain) {
+		t.Errorf("Apply: %v", err)
+	}
+}
+
+func TestMembershipRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := open(t, alone("", new(counter)))
+		defer stop(t, n)
+		if err := n.AddVoter(t.Context(), "b"); !errors.Is(err, ErrNotLeader) {
+			t.Errorf("AddVoter on no leader: %v", err)
+		}
+		bootstrap(t, n)
+		if err := n.RemoveServer(t.Context(), "a"); err == nil || errors.Is(err, ErrUncertain) {
+			t.Errorf("RemoveServer of the only voter: %v", err)
+		}
+		if err := n.RemoveServer(t.Context(), "z"); err != nil {
+			t.Errorf("RemoveServer of an unknown server: %v", err)
+		}
 	})
 }
 

@@ -33,6 +33,10 @@ const (
 	// lingerBytes is how much is read and dropped meanwhile.
 	lingerBytes = 4096
 
+	// refusalLogInterval is how often a refused connection is worth a warning:
+	// a server of the wrong cluster tries again many times a second.
+	refusalLogInterval = time.Second
+
 	// acceptRetryMin and acceptRetryMax bound the pause after a failed accept
 	// (no file descriptors left, say), which doubles from one to the other.
 	acceptRetryMin = 5 * time.Millisecond

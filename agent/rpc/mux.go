@@ -34,6 +34,7 @@ type Mux struct {
 	mu       sync.Mutex
 	greeting map[net.Conn]struct{} // connections whose hello is not finished
 	closed   bool
+	warned   time.Time // when a refusal was last logged as a warning
 }
 
 // NewMux returns a Mux on the listener of cfg. Nothing is accepted before Run.
@@ -133,7 +134,7 @@ func (m *Mux) greet(conn net.Conn, handshakes *sync.WaitGroup) {
 		_ = conn.SetDeadline(time.Now().Add(lingerTimeout))
 		_, _ = conn.Write(m.refusal(StatusBusy))
 		_ = conn.Close()
-		m.cfg.Logger.Warn("refused a connection: too many handshakes", "from", conn.RemoteAddr(), "limit", MaxHandshakes)
+		m.cfg.Logger.Log(context.Background(), m.refusalLevel(), "refused a connection: too many handshakes", "from", conn.RemoteAddr(), "limit", MaxHandshakes)
 	default:
 		handshakes.Go(func() { m.handshake(conn) })
 	}
@@ -188,7 +189,7 @@ func (m *Mux) refuse(conn net.Conn, h hello, status Status, cause error) {
 	if m.isClosed() || errors.Is(cause, io.EOF) && h == (hello{}) {
 		return // nothing was said: a port check
 	}
-	m.cfg.Logger.Warn("refused a connection", "reason", status.String(), "from", conn.RemoteAddr(), "error", cause,
+	m.cfg.Logger.Log(context.Background(), m.refusalLevel(), "refused a connection", "reason", status.String(), "from", conn.RemoteAddr(), "error", cause,
 		"protocol", h.protocol, "form", h.form, "wanted_node", h.target, "wanted_cluster", clusterText(h.cluster),
 		"cluster", clusterText(m.cfg.Cluster()))
 	_ = conn.SetDeadline(time.Now().Add(lingerTimeout))
@@ -199,6 +200,19 @@ func (m *Mux) refuse(conn net.Conn, h hello, status Status, cause error) {
 		_ = half.CloseWrite()
 	}
 	_, _ = io.CopyN(io.Discard, conn, lingerBytes)
+}
+
+// refusalLevel is the level at which a refusal is logged: a warning, but those
+// that follow it within refusalLogInterval are for debugging.
+func (m *Mux) refusalLevel() slog.Level {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	if now.Sub(m.warned) < refusalLogInterval {
+		return slog.LevelDebug
+	}
+	m.warned = now
+	return slog.LevelWarn
 }
 
 // refusal is the answer with the given status, and who gives it.
