@@ -60,6 +60,17 @@ type memory struct {
 	packed []byte
 }
 
+// newMemory has room for what most queries need.
+func newMemory() *memory {
+	const few = 4
+	return &memory{
+		records:    records{v4: make([]recordV4, 0, few)},
+		candidates: make([]candidate, 0, few),
+		answers:    make([]dns.RR, 0, few),
+		extra:      make([]dns.RR, 0, few),
+	}
+}
+
 // reset forgets what an earlier query left behind.
 func (m *memory) reset() {
 	m.records.reset()

@@ -72,8 +72,8 @@ func New(c Config) (*Server, error) {
 			return nil, err
 		}
 	}
-	if !plainLabel(c.Datacenter) {
-		return nil, fmt.Errorf("datacenter %q is not a DNS label", c.Datacenter)
+	if c.Datacenter == "" {
+		return nil, errors.New("a DNS server needs the name of its datacenter")
 	}
 	c.Datacenter = strings.ToLower(c.Datacenter)
 	if c.Now == nil {
@@ -90,7 +90,7 @@ func New(c Config) (*Server, error) {
 		zones:  newZones(c.Datacenter, c.Domain, c.AltDomain),
 		random: rand.New(c.Random),
 	}
-	s.scratches.New = func() any { return new(scratch) }
+	s.scratches.New = func() any { return &scratch{memory: *newMemory()} }
 	return s, s.Reload(c.Settings)
 }
 
@@ -122,7 +122,7 @@ func (runtimeSource) Uint64() uint64 { return rand.Uint64() }
 // into what the client can take.
 func (s *Server) Answer(ctx context.Context, request *dns.Msg, transport Transport) *dns.Msg {
 	reply := new(dns.Msg)
-	s.answer(ctx, request, reply, transport, new(memory))
+	s.answer(ctx, request, reply, transport, newMemory())
 	return reply
 }
 

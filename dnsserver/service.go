@@ -125,13 +125,13 @@ func (q *query) serviceTarget(node *catalog.Node, p place, atNode bool) (string,
 		}
 	}
 	target := addressLabel(p.ip) + q.addresses
-	return target, len(target) < maxNameText
+	return target, q.zone.targets && len(target) < maxNameText
 }
 
 // nodeTarget is the full name of a node, in its stored letter case, if a message
 // can carry it.
 func (q *query) nodeTarget(node string) (string, bool) {
-	if plainLabel(node) && len(node)+len(q.nodes) < maxNameText {
+	if q.zone.targets && plainLabel(node) && len(node)+len(q.nodes) < maxNameText {
 		return node + q.nodes, true
 	}
 	target := escape(node, true) + q.nodes

@@ -79,6 +79,24 @@ func TestNestedDomains(t *testing.T) {
 	}
 }
 
+// A datacenter may have a name that no message can carry. What needs it in an
+// answer is left out.
+func TestDatacenterThatIsNoLabel(t *testing.T) {
+	n := &catalog.Node{Name: "n", Address: "10.0.0.1"}
+	s := newServer(t, lookupIn([]health.Entry{
+		instance(n, catalog.Service{Name: "web"}), instance(n, catalog.Service{Name: "web", ID: "2", Address: "10.0.0.2"}),
+		instance(n, catalog.Service{Name: "consul"}),
+	}), func(c *Config) { c.Datacenter = strings.Repeat("d", 64) })
+	for _, c := range []answerCase{
+		{ask: "n.node.consul", qtype: "A", answer: []string{"n.node.consul. 0 IN A 10.0.0.1"}},
+		noData("web.service.consul", "SRV"),
+		noName("1.0.0.10.in-addr.arpa", "PTR"),
+		{ask: "consul", qtype: "NS"},
+	} {
+		c.check(t, s)
+	}
+}
+
 func TestServiceTTL(t *testing.T) {
 	s, err := newSettings(Settings{ServiceTTL: map[string]time.Duration{
 		"*": 5 * time.Second, "web*": 11 * time.Second, "web": 13 * time.Second, "webx*": 15 * time.Second, "half": 500 * time.Millisecond,
@@ -103,7 +121,7 @@ func TestBadConfig(t *testing.T) {
 		{func(c *Config) { c.Domain = "consul" }, `domain "consul"`},
 		{func(c *Config) { c.Domain = "Consul." }, `domain "Consul."`},
 		{func(c *Config) { c.AltDomain = "." }, `alt_domain "."`},
-		{func(c *Config) { c.Datacenter = "dc 1" }, `datacenter "dc 1"`},
+		{func(c *Config) { c.Datacenter = "" }, "datacenter"},
 		{func(c *Config) { c.Lookup = nil }, "lookup"},
 		{func(c *Config) { c.Settings.UDPAnswerLimit = -1 }, "udp_answer_limit must not be negative, got -1"},
 		{func(c *Config) { c.Settings.ARecordLimit = -2 }, "a_record_limit must not be negative, got -2"},

@@ -18,10 +18,14 @@ type zone struct {
 	// nodes and addresses follow the name of a node, and the digits of an address,
 	// to make a full name.
 	nodes, addresses string
+	// targets says that such names fit into messages, which a datacenter that is
+	// no DNS label prevents.
+	targets bool
 }
 
 func newZone(domain, datacenter string) zone {
 	return zone{
+		targets:   plainLabel(datacenter),
 		domain:    domain,
 		nodes:     ".node." + datacenter + "." + domain,
 		addresses: ".addr." + datacenter + "." + domain,
