@@ -21,6 +21,10 @@ const (
 	// RetryInterval is the pause after a comparison that failed; a random part is
 	// added as above.
 	RetryInterval = 15 * time.Second
+	// StartRetryInterval takes its place until the catalog was reached once: an
+	// agent that starts usually waits for a leader only, and nobody knows of its
+	// services yet.
+	StartRetryInterval = time.Second
 	// ServerUpStagger bounds the random delay, scaled as above, of a comparison
 	// that was asked for because servers can be reached again.
 	ServerUpStagger = 3 * time.Second

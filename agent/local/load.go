@@ -243,6 +243,9 @@ func (l *loading) keepService(record *serviceRecord) error {
 // nobody knows what happened meanwhile.
 func (l *loading) restoredCheck(record *checkRecord) *localCheck {
 	d := record.definition()
+	if record.Check.Type == check.Maintenance {
+		return l.newMaintenance(d, nil)
+	}
 	d.Normalize()
 	c := l.newCheck(d, nil, false, false)
 	c.row.Status = health.Critical
@@ -279,6 +282,9 @@ func (l *loading) addKept(checks []*localCheck) {
 func (l *loading) stillAllowed(c *localCheck) error {
 	if id := c.row.ServiceID; id != "" && l.rows[id] == nil {
 		return unknown("ServiceID %q does not exist", id)
+	}
+	if c.row.Type == check.Maintenance {
+		return nil
 	}
 	if err := c.def.Validate(); err != nil {
 		return err

@@ -9,7 +9,6 @@ const (
 	logGoneCheck       = "Deregistered check"
 	logCheckCritical   = "Check is now critical"
 	logSyncFailed      = "Failed to sync changes"
-	logFetchFailed     = "Failed to compare with the catalog"
 	logRefused         = "The catalog refused an entry"
 	logReaped          = "Check was critical for too long, removing its service"
 	logReapFailed      = "Cannot remove a service that was critical for too long"

@@ -112,7 +112,7 @@ func (r *Registry) removeService(id string) error {
 
 func (r *Registry) removeServiceLocked(id string) error {
 	if r.services[id] == nil {
-		return unknown("Unknown service ID %q. Ensure that the service ID is passed, not the service name.", id)
+		return unknownService(id)
 	}
 	p := newPlan()
 	p.goneServices = []string{id}
@@ -197,6 +197,10 @@ func (r *Registry) removeCheck(id string) error {
 	p.goneChecks = []string{id}
 	r.dropCheckFiles(p, id)
 	return r.carryOut(p)
+}
+
+func unknownService(id string) error {
+	return unknown("Unknown service ID %q. Ensure that the service ID is passed, not the service name.", id)
 }
 
 func unknownCheck(id string) error {

@@ -138,7 +138,11 @@ func (r *Registry) syncLoop(ctx context.Context, cat Catalog) {
 			r.cfg.Logger.Error(logSyncFailed, "error", err)
 			if !retrying {
 				retrying = true
-				full.Reset(RetryInterval + r.spread(RetryInterval))
+				pause := RetryInterval
+				if !compared {
+					pause = StartRetryInterval
+				}
+				full.Reset(pause + r.spread(pause))
 			}
 		}
 	}

@@ -145,10 +145,11 @@ func TestSyncRetries(t *testing.T) {
 		cat.down = &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}
 		stop := running(r, cat)
 		defer stop()
-		time.Sleep(RetryInterval - time.Second)
+		time.Sleep(RetryInterval)
+		expect(t, "without a leader", cat.wrote(), "")
 		cat.setDown(nil)
-		time.Sleep(RetryInterval + 2*time.Second)
-		expect(t, "after a failure", cat.wrote(), "+node +web-1")
+		time.Sleep(2 * StartRetryInterval)
+		expect(t, "once there is one", cat.wrote(), "+node +web-1")
 
 		cat.setDown(errors.New("connection refused"))
 		add(t, r, web("web-2"))
@@ -157,7 +158,9 @@ func TestSyncRetries(t *testing.T) {
 		}
 		expect(t, "while it is down", ids(r), "web-2")
 		cat.setDown(nil)
-		time.Sleep(2*RetryInterval + time.Second)
+		time.Sleep(RetryInterval - time.Second)
+		expect(t, "before it is tried again", cat.wrote(), "")
+		time.Sleep(RetryInterval + time.Second)
 		expect(t, "later", cat.wrote(), "+web-2 -web-1")
 
 		cat.setDown(errors.New("connection refused"))
