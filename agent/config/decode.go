@@ -34,7 +34,7 @@ func (d *decoder) object(n *node, s *shape, shown string, out File) {
 	first := map[string]Pos{}
 	for _, m := range n.members {
 		name := strings.ToLower(m.key)
-		path := join(shown, m.key)
+		path := join(shown, shorten(m.key))
 		f, known := s.fields[name]
 		if !known || f.key.Support == Removed {
 			d.unknown(m, path, s, f)
@@ -60,12 +60,17 @@ func join(path, name string) string {
 
 func (d *decoder) unknown(m member, path string, s *shape, f *field) {
 	hint := ""
-	if f != nil {
+	switch {
+	case d.errs.full():
+		// Nobody will see it, and looking for the nearest key takes long.
+	case f != nil:
 		hint = fmt.Sprintf(" (it was removed; use %q)", f.key.New)
-	} else if near := table.nearest(s, m.key); near != "" {
-		hint = fmt.Sprintf(" (did you mean %q?)", near)
+	default:
+		if near := table.nearest(s, m.key); near != "" {
+			hint = fmt.Sprintf(" (did you mean %q?)", near)
+		}
 	}
-	d.errs.add(m.pos, "invalid config key %s%s", shorten(path), hint)
+	d.errs.add(m.pos, "invalid config key %s%s", path, hint)
 }
 
 func (d *decoder) twice(m member, path string, f *field, first Pos) {
@@ -252,7 +257,7 @@ func readMap[V any](d *decoder, n *node, path string, read func(*node, string) (
 	first := map[string]Pos{}
 	ok := true
 	for _, m := range n.members {
-		shown := join(path, m.key)
+		shown := join(path, shorten(m.key))
 		if pos, twice := first[m.key]; twice {
 			d.errs.add(m.pos, "%s is given twice, first in line %d", shown, pos.Line)
 			ok = false

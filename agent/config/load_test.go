@@ -2,13 +2,19 @@ package config
 
 import (
 	"errors"
+	"flag"
+	"io"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
 	"testing"
 )
 
-// testHost is a machine with a name and one private address.
+// testHost is a machine with a name and some addresses.
 func testHost(addresses ...string) host {
 	var all []netip.Addr
 	for _, a := range addresses {
@@ -44,12 +50,218 @@ func folder(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-func TestDefaults(t *testing.T) {
-	c, err := load(Sources{Dev: true}, testHost())
+// flags parses a command line.
+func flags(t *testing.T, args ...string) Sources {
+	t.Helper()
+	fs := flag.NewFlagSet("agent", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	f := RegisterFlags(fs)
+	if err := fs.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return f.Sources()
+}
+
+// Precedence is seen best in the settings themselves, because some of these keys
+// have no effect yet.
+func TestPrecedence(t *testing.T) {
+	tests := []struct {
+		name  string
+		files map[string]string
+		flags []string
+		key   string
+		want  any
+	}{
+		{"lists of flags come first", map[string]string{"10.json": `{"retry_join": ["b"]}`, "20.json": `{"retry_join": ["c"]}`},
+			[]string{"-retry-join", "a"}, "retry_join", []string{"a", "b", "c"}},
+		{"fragments beat flags beat files", map[string]string{"a.hcl": `log_level = "warn"`},
+			[]string{"-log-level=debug", "-hcl", `log_level="trace"`}, "log_level", "trace"},
+		{"flags beat files", map[string]string{"a.hcl": `log_level = "warn"`}, []string{"-log-level=error"}, "log_level", "error"},
+		{"files beat development", map[string]string{"a.hcl": `log_level = "warn"`}, nil, "log_level", "warn"},
+		{"development beats the defaults", nil, nil, "log_level", "DEBUG"},
+		{"later files beat earlier ones", map[string]string{"b.json": `{"ports": {"http": 2}}`, "a.json": `{"ports": {"http": 1, "dns": 1}}`}, nil, "ports.http", 2},
+		{"objects are merged by field", map[string]string{"b.json": `{"ports": {"http": 2}}`, "a.json": `{"ports": {"http": 1, "dns": 1}}`}, nil, "ports.dns", 1},
+		{"maps are merged by key", map[string]string{"a.json": `{"node_meta": {"a": "1", "b": "1"}}`, "b.json": `{"node_meta": {"b": "2", "c": "2"}}`},
+			[]string{"-node-meta", "c:3", "-node-meta", "d:x:y"}, "node_meta", map[string]string{"a": "1", "b": "2", "c": "3", "d": "x:y"}},
+		{"the last fragment wins", nil, []string{"-hcl", `datacenter="a"`, "-hcl", `datacenter="b"`}, "datacenter", "b"},
+		{"fragments come last in lists", map[string]string{"a.hcl": `retry_join = ["b"]`}, []string{"-hcl", `retry_join=["c"]`, "-retry-join=a"}, "retry_join", []string{"a", "b", "c"}},
+		{"an old name counts less", map[string]string{"a.hcl": `ui_config { content_path = "/new/" }`, "b.hcl": `ui_content_path = "/old/"`}, nil, "ui_config.content_path", "/new/"},
+		{"an old name counts alone", map[string]string{"b.hcl": `ui_content_path = "/old/"`}, nil, "ui_config.content_path", "/old/"},
+		{"old lists come behind", map[string]string{"a.hcl": `start_join = ["b"]`, "b.hcl": `retry_join = ["a"]`}, nil, "retry_join", []string{"a", "b"}},
+		{"an empty file says nothing", map[string]string{"a.json": `{"datacenter": "x"}`, "b.json": ""}, nil, "datacenter", "x"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			args := append([]string{"-dev", "-config-dir", folder(t, test.files)}, test.flags...)
+			c, err := load(flags(t, args...), testHost())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := c.settings[test.key].value; !reflect.DeepEqual(got, test.want) {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
+// Files and folders are one list, in the order of the command line.
+func TestOrderOfFiles(t *testing.T) {
+	dir := folder(t, map[string]string{"a.json": `{"datacenter": "a"}`, "b.hcl": `datacenter = "b"`})
+	file := filepath.Join(folder(t, map[string]string{"c.json": `{"datacenter": "c"}`}), "c.json")
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"-config-dir", dir, "-config-file", file}, "c"},
+		{[]string{"-config-file", file, "-config-dir", dir}, "b"},
+	} {
+		c, err := load(flags(t, append(test.args, "-dev")...), testHost())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Datacenter != test.want {
+			t.Errorf("%v: got %q, want %q", test.args, c.Datacenter, test.want)
+		}
+	}
+}
+
+func TestFolder(t *testing.T) {
+	dir := folder(t, map[string]string{"a.json": "{}", "B.HCL": "", "README": "not for us", "x.json~": "old"})
+	if err := os.Mkdir(filepath.Join(dir, "deep.json"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(dir, "a.json"), filepath.Join(dir, "z.json")); err != nil {
+		t.Fatal(err)
+	}
+	c, err := load(Sources{Dev: true, Files: []string{dir}}, testHost())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Warnings) > 0 {
+	var read []string
+	for _, path := range c.Files {
+		read = append(read, filepath.Base(path))
+	}
+	if want := []string{"B.HCL", "a.json", "z.json"}; !slices.Equal(read, want) {
+		t.Errorf("read %v, want %v", read, want)
+	}
+	if len(c.Warnings) != 2 || !strings.Contains(c.Warnings[0], "README is skipped") {
 		t.Errorf("warnings: %q", c.Warnings)
+	}
+	if _, err := load(Sources{Dev: true, Files: []string{dir}, Format: "json"}, testHost()); err == nil || !strings.Contains(err.Error(), "README:1:1: JSON") {
+		t.Errorf("with a format, every file counts: %v", err)
+	}
+}
+
+func TestFileFaults(t *testing.T) {
+	dir := folder(t, map[string]string{"a.txt": `{"datacenter": "x"}`})
+	text := filepath.Join(dir, "a.txt")
+	for _, test := range []struct {
+		name    string
+		sources Sources
+		want    string
+	}{
+		{"another extension", Sources{Files: []string{text}}, "a.txt: the name ends neither in .hcl nor in .json; -config-format says which it is"},
+		{"not there", Sources{Files: []string{dir + "/none.hcl"}}, "cannot read configuration: stat " + dir + "/none.hcl: no such file"},
+		{"unknown format", Sources{Format: "yaml"}, `-config-format must be hcl or json, not "yaml"`},
+		{"fragment", Sources{HCL: []string{"", "a ="}}, "-hcl fragment 2:1:4: HCL: expected a value, not the end of the file"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			test.sources.Dev = true
+			_, err := load(test.sources, testHost())
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got  %v\nwant %s", err, test.want)
+			}
+		})
+	}
+	c, err := load(Sources{Dev: true, Files: []string{text}, Format: "json"}, testHost())
+	if err != nil || c.Datacenter != "x" {
+		t.Errorf("with a format: %v, %v", c, err)
+	}
+}
+
+// The flags of the documents, each of which sets a key.
+func TestFlags(t *testing.T) {
+	args := map[string]string{
+		"-advertise=127.0.0.1": "advertise_addr", "--advertise-wan=127.0.0.1": "advertise_addr_wan", "-alt-domain=x": "alt_domain",
+		"-allow-write-http-from=10.0.0.0/8": "http_config.allow_write_http_from", "-auto-reload-config": "auto_reload_config", "-bind=127.0.0.1": "bind_addr",
+		"-bootstrap=false": "bootstrap", "-bootstrap-expect=0": "bootstrap_expect", "-check_output_max_size=1": "check_output_max_size",
+		"-check-output-max-size=1": "check_output_max_size", "-client=127.0.0.1": "client_addr", "-data-dir=/x": "data_dir", "-datacenter=x": "datacenter",
+		"-default-query-time=1s": "default_query_time", "-disable-host-node-id": "disable_host_node_id", "-disable-keyring-file": "disable_keyring_file",
+		"-dns-port=1": "ports.dns", "-domain=x": "domain", "-enable-script-checks": "enable_script_checks", "-enable-local-script-checks": "enable_local_script_checks",
+		"-encrypt=x": "encrypt", "-grpc-port=1": "ports.grpc", "-grpc-tls-port=1": "ports.grpc_tls", "-http-port=1": "ports.http", "-https-port=1": "ports.https",
+		"-join=a": "start_join", "-join-wan=a": "start_join_wan", "-log-file=x": "log_file", "-log-json": "log_json", "-log-level=info": "log_level",
+		"-log-rotate-bytes=1": "log_rotate_bytes", "-log-rotate-duration=1s": "log_rotate_duration", "-log-rotate-max-files=-1": "log_rotate_max_files",
+		"-max-query-time=1s": "max_query_time", "-node=x": "node_name", "-node-id=x": "node_id", "-node-meta=a:b": "node_meta", "-non-voting-server": "non_voting_server",
+		"-pid-file=x": "pid_file", "-primary-gateway=x": "primary_gateways", "-protocol=2": "protocol", "-raft-protocol=3": "raft_protocol",
+		"-read-replica": "read_replica", "-recursor=x": "recursors", "-rejoin": "rejoin_after_leave", "-retry-interval=1s": "retry_interval",
+		"-retry-interval-wan=1s": "retry_interval_wan", "-retry-join=x": "retry_join", "-retry-join-wan=x": "retry_join_wan", "-retry-max=1": "retry_max",
+		"-retry-max-wan=1": "retry_max_wan", "-segment=x": "segment", "-serf-lan-allowed-cidrs=x": "serf_lan_allowed_cidrs", "-serf-lan-bind=x": "serf_lan",
+		"-serf-lan-port=1": "ports.serf_lan", "-serf-wan-allowed-cidrs=x": "serf_wan_allowed_cidrs", "-serf-wan-bind=x": "serf_wan",
+		"-serf-wan-port=-1": "ports.serf_wan", "-server": "server", "-server-port=1": "ports.server", "-syslog": "enable_syslog", "-ui": "ui_config.enabled",
+		"-ui-dir=x": "ui_config.dir", "-ui-content-path=x": "ui_config.content_path",
+	}
+	for arg, key := range args {
+		s := flags(t, arg)
+		if got := slices.Collect(maps.Keys(s.Flags)); !slices.Equal(got, []string{key}) {
+			t.Errorf("%s sets %v, want %s", arg, got, key)
+		}
+	}
+	s := flags(t, "-dev", "-config-file", "a", "-config-dir=b", "--config-file=c", "-config-format", "hcl", "-hcl", "x", "-hcl=y")
+	want := Sources{Dev: true, Files: []string{"a", "b", "c"}, HCL: []string{"x", "y"}, Format: "hcl", Flags: File{}}
+	if !reflect.DeepEqual(s, want) {
+		t.Errorf("got %+v, want %+v", s, want)
+	}
+}
+
+func TestBadFlags(t *testing.T) {
+	for arg, want := range map[string]string{
+		"-http-port=x":            `invalid value "x" for flag -http-port: it must be a whole number`,
+		"-http-port=70000":        `it must be at most 65535, but is 70000`,
+		"-server=maybe":           `it must be true or false`,
+		"-node-meta=a":            `it must be a pair as in key:value`,
+		"-max-query-time=5":       `it must be a duration as in 90s or 1h30m`,
+		"-check_output_max_size=": `it must be a whole number`,
+	} {
+		fs := flag.NewFlagSet("agent", flag.ContinueOnError)
+		fs.SetOutput(io.Discard)
+		RegisterFlags(fs)
+		if err := fs.Parse([]string{arg}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", arg, err, want)
+		}
+	}
+	fs := flag.NewFlagSet("agent", flag.ContinueOnError)
+	var help strings.Builder
+	fs.SetOutput(&help)
+	RegisterFlags(fs)
+	fs.PrintDefaults()
+	if !strings.Contains(help.String(), "  -http-port value\n    \tport of HTTP; -1 is off") {
+		t.Errorf("help: %s", help.String())
+	}
+}
+
+func TestNeedsRestart(t *testing.T) {
+	with := func(text string) *Config {
+		t.Helper()
+		c, err := load(Sources{Dev: true, HCL: []string{text}}, testHost())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	old := with(`node_meta { a = "1" }`)
+	for _, test := range []struct {
+		name, text string
+		want       []string
+	}{
+		{"nothing", `node_meta { a = "1" }`, nil},
+		{"what can be reloaded", "node_meta { a = \"2\" }\nlog_level = \"warn\"\nservice { name = \"a\" }\nwatches = [{ type = \"key\" }]", nil},
+		{"what cannot", "ports { http = 9 }\ndatacenter = \"x\"\nhttp_config { response_headers { a = \"b\" } }",
+			[]string{"datacenter", "http_config.response_headers", "ports.http"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := NeedsRestart(old, with(test.text)); !slices.Equal(got, test.want) {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+		})
 	}
 }

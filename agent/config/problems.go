@@ -17,12 +17,15 @@ func (p *problems) add(pos Pos, format string, args ...any) {
 }
 
 func (p *problems) append(err error) {
-	if len(p.list) < MaxErrors {
+	if !p.full() {
 		p.list = append(p.list, err)
 		return
 	}
 	p.more++
 }
+
+// full reports whether further errors are only counted.
+func (p *problems) full() bool { return len(p.list) >= MaxErrors }
 
 // err returns all errors as one, a line each, or nil.
 func (p *problems) err() error {

@@ -1,0 +1,194 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/muster-sd/muster/catalog"
+	"github.com/muster-sd/muster/health"
+	"github.com/muster-sd/muster/health/check"
+)
+
+func TestDefinitions(t *testing.T) {
+	dir := folder(t, map[string]string{
+		"a.json": `{"service": {"name": "web", "tags": ["b", "a"], "address": "10.0.0.1", "port": 80, "meta": {"k": "v"}, "token": "t",
+			"tagged_addresses": {"wan": {"address": "203.0.113.5", "port": 81}}, "weights": {"passing": 5}, "enable_tag_override": true,
+			"connect": {"native": true}, "kind": "typical", "proxy": {"b": [1, "x"], "a": null},
+			"checks": [{"ttl": "10s"}], "check": {"id": "own", "http": "http://x/", "interval": "5s", "header": {"Host": ["a", "b"]}, "failures_before_critical": 3}}}`,
+		"b.hcl":  "services { name = \"db\"\nid = \"db1\"\ncheck { tcp = \"x:1\", interval = \"1s\", status = \"passing\" } }\nservices { name = \"db\"\nid = \"db2\" }",
+		"c.json": `{"check": {"name": "mem", "notes": "n", "ttl": "1m", "ServiceID": "db1", "token": "t"}, "checks": [{"id": "c1", "ttl": "1m"}]}`,
+	})
+	c, err := load(Sources{Dev: true, Files: []string{dir}}, testHost())
+	if err != nil {
+		t.Fatal(err)
+	}
+	services := []check.Registration{
+		{
+			Token: "t",
+			Service: catalog.Service{
+				ID: "web", Name: "web", Tags: []string{"b", "a"}, Address: "10.0.0.1", Port: 80, Meta: map[string]string{"k": "v"},
+				Weights: catalog.Weights{Passing: 5, Warning: 1}, EnableTagOverride: true, Native: true, Kind: "typical", Proxy: []byte(`{"a":null,"b":[1,"x"]}`),
+				TaggedAddresses: map[string]catalog.ServiceAddress{
+					"wan": {Address: "203.0.113.5", Port: 81}, "lan_ipv4": {Address: "10.0.0.1", Port: 80}, "wan_ipv4": {Address: "10.0.0.1", Port: 80},
+				},
+			},
+			Checks: []check.Definition{
+				{ID: "service:web:1", Name: "Service 'web' check", ServiceID: "web", TTL: 10 * time.Second, Status: health.Critical},
+				{ID: "own", Name: "Service 'web' check", ServiceID: "web", HTTP: "http://x/", Interval: 5 * time.Second, Header: map[string][]string{"Host": {"a", "b"}},
+					FailuresBeforeWarning: 3, FailuresBeforeCritical: 3, Status: health.Critical},
+			},
+		},
+		{
+			Service: catalog.Service{ID: "db1", Name: "db", Weights: catalog.Weights{Passing: 1, Warning: 1}},
+			Checks:  []check.Definition{{ID: "service:db1", Name: "Service 'db' check", ServiceID: "db1", TCP: "x:1", Interval: time.Second, Status: health.Passing}},
+		},
+		{Service: catalog.Service{ID: "db2", Name: "db", Weights: catalog.Weights{Passing: 1, Warning: 1}}},
+	}
+	if len(c.Services) != len(services) {
+		t.Fatalf("%d services", len(c.Services))
+	}
+	for i := range services {
+		if !reflect.DeepEqual(c.Services[i], services[i]) && !(len(services[i].Checks) == 0 && reflect.DeepEqual(c.Services[i].Service, services[i].Service)) {
+			t.Errorf("service %d:\ngot  %+v\nwant %+v", i, c.Services[i], services[i])
+		}
+	}
+	checks := []check.Definition{
+		{ID: "c1", Name: "c1", TTL: time.Minute, Status: health.Critical},
+		{ID: "mem", Name: "mem", Notes: "n", ServiceID: "db1", Token: "t", TTL: time.Minute, Status: health.Critical},
+	}
+	if !reflect.DeepEqual(c.Checks, checks) {
+		t.Errorf("checks:\ngot  %+v\nwant %+v", c.Checks, checks)
+	}
+}
+
+// Checks count by their place, with and without IDs of their own.
+func TestCheckIDs(t *testing.T) {
+	c, err := load(Sources{Dev: true, HCL: []string{`{"services": [{"name":"cfgsvc", "checks":[{"ttl":"10s"},{"ttl":"10s"},{"id":"third","ttl":"10s"},{"ttl":"10s"}]}]}`}}, testHost())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, d := range c.Services[0].Checks {
+		ids = append(ids, d.ID)
+	}
+	if got := strings.Join(ids, " "); got != "service:cfgsvc:1 service:cfgsvc:2 third service:cfgsvc:4" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestDefinitionFaults(t *testing.T) {
+	at := "-hcl fragment 1:1:"
+	tests := []struct {
+		name, text, want string
+	}{
+		{"service without a name", `service { id = "x" }`, at + `9: service "": Missing service name`},
+		{"metadata", `service { name = "x", meta { "a b" = "c" } }`, at + `9: service "x": Invalid Service Meta: Couldn't load metadata pair ('a b', 'c')`},
+		{"no weight", `service { name = "x", weights { passing = 0 } }`, at + `9: service "x": weights: Passing must be greater than 0`},
+		{"no weight at all", `service { name = "x", weights { passing = 0, warning = 0 } }`, `Passing must be greater than 0`},
+		{"negative weight", `service { name = "x", weights { warning = -1 } }`, `DNS Weight must be between 0 and 65535`},
+		{"large weight", `service { name = "x", weights { passing = 65536 } }`, `DNS Weight must be between 0 and 65535`},
+		{"negative port", `service { name = "x", port = -1 }`, at + `30: service.port must be from 0 to 65535, but is -1`},
+		{"socket and port", `service { name = "x", socket_path = "/x", port = 1 }`, `a socket path ("/x") excludes an address and a port`},
+		{"tagged address", `service { name = "x", tagged_addresses { lan_ipv4 { address = "::1" } } }`, `Service tagged address "lan_ipv4" must be a valid IPv4 address`},
+		{"zone without region", `service { name = "x", locality { zone = "z" } }`, `zone cannot be set without region`},
+		{"address of nobody", `service { name = "x", address = "0.0.0.0" }`, `Invalid service address`},
+		{"two checks of one ID", `service { name = "x", checks = [{ id = "c", ttl = "1s" }, { id = "c", ttl = "1s" }] }`, `service "x": two checks have the ID "c"`},
+
+		{"interval and TTL", `check { id = "c", ttl = "1s", interval = "1s", http = "http://x" }`, at + `7: check "c": Invalid check: Interval and TTL cannot both be specified`},
+		{"no interval", `check { id = "c", http = "http://x" }`, `check "c": Invalid check: Interval must be > 0`},
+		{"no kind", `check { id = "c" }`, `check "c": Invalid check: TTL must be > 0 for TTL checks`},
+		{"thresholds", `check { id = "c", ttl = "1s", failures_before_warning = 2, failures_before_critical = 1 }`, `FailuresBeforeWarning can't be higher than FailuresBeforeCritical`},
+		{"alias and HTTP", `check { id = "c", alias_node = "n", http = "http://x", interval = "1s" }`, `check "c": Invalid check:`},
+		{"status", `check { id = "c", ttl = "1s", status = "splendid" }`, `check "c": status must be passing, warning or critical, but is "splendid"`},
+		{"no name", `check { ttl = "1s" }`, at + `7: check without id and name`},
+		{"kind of later work", `check { id = "c", grpc = "x:1", interval = "1s" }`, at + `7: check "c": kind grpc is not supported yet; this agent runs http, tcp and ttl checks`},
+		{"script", `service { name = "x", check { name = "c", args = ["true"], interval = "1s" } }`, at + `29: check "c": kind script is not supported yet`},
+		{"alias", `check { id = "c", alias_service = "x" }`, `check "c": kind alias is not supported yet`},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := load(Sources{Dev: true, HCL: []string{test.text}}, testHost())
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got  %v\nwant %s", err, test.want)
+			}
+		})
+	}
+}
+
+func TestParseServices(t *testing.T) {
+	dir := folder(t, map[string]string{
+		"a.hcl":   "service { name = \"a\" }\nservices { name = \"b\" }\ndatacenter = \"x\"",
+		"bad.hcl": "service { nam = \"a\" }",
+		"a.txt":   "",
+		"none.js": "",
+	})
+	services, err := ParseServices(filepath.Join(dir, "a.hcl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(services) != 2 || services[0].Service.Name != "b" || services[1].Service.ID != "a" {
+		t.Errorf("got %+v", services)
+	}
+	for file, want := range map[string]string{
+		"bad.hcl":   `bad.hcl:1:11: invalid config key service.nam (did you mean "service.name"?)`,
+		"a.txt":     `a.txt: the name ends neither in .hcl nor in .json`,
+		"gone.json": `cannot read services: open `,
+	} {
+		if _, err := ParseServices(filepath.Join(dir, file)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got  %v\nwant %s", err, want)
+		}
+	}
+}
+
+func TestValidate(t *testing.T) {
+	dir := folder(t, map[string]string{"a.hcl": server, "b.json": `{"service": {"name": "a", "check": {"ttl": "1s"}}}`})
+	warnings, err := Validate([]string{dir}, "")
+	if err != nil || len(warnings) != 1 {
+		t.Errorf("%q, %v", warnings, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "c.hcl"), []byte("log_level = \"x\""), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Validate([]string{dir}, ""); err == nil || !strings.HasPrefix(err.Error(), dir+"/c.hcl:1:13: log_level") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The samples are right as they are, and the two of a server say the same.
+func TestSamples(t *testing.T) {
+	samples := filepath.Join("..", "..", "configs")
+	entries, err := os.ReadDir(samples)
+	if err != nil {
+		t.Fatal(err)
+	}
+	servers := map[string]*Config{}
+	for _, entry := range entries {
+		t.Run(entry.Name(), func(t *testing.T) {
+			s := Sources{Files: []string{filepath.Join(samples, entry.Name())}}
+			s.Dev = !strings.HasPrefix(entry.Name(), "server.")
+			c, err := load(s, testHost())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, w := range c.Warnings {
+				if !strings.Contains(w, "bootstrap_expect = 1 is the same") {
+					t.Error(w)
+				}
+			}
+			if strings.HasPrefix(entry.Name(), "service-") && len(c.Services) != 1 {
+				t.Errorf("%d services", len(c.Services))
+			}
+			if !s.Dev {
+				c.Files, c.Warnings, c.settings = nil, nil, nil
+				servers[entry.Name()] = c
+			}
+		})
+	}
+	if !reflect.DeepEqual(servers["server.hcl"], servers["server.json"]) {
+		t.Errorf("server.hcl:  %+v\nserver.json: %+v", servers["server.hcl"], servers["server.json"])
+	}
+}

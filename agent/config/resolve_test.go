@@ -1,0 +1,345 @@
+package config
+
+import (
+	"log/slog"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/muster-sd/muster/catalog"
+)
+
+// server is a configuration that is right.
+const server = `
+server = true
+bootstrap_expect = 1
+data_dir = "/nowhere/muster"
+bind_addr = "127.0.0.1"
+`
+
+// resolved returns what a fragment over others resolves to.
+func resolved(h host, texts ...string) (*Config, error) {
+	return load(Sources{HCL: texts}, h)
+}
+
+func TestServer(t *testing.T) {
+	c, err := resolved(testHost(), server, `
+datacenter = "DC9"
+node_name = " n1 "
+node_id = "5A2D3C1E-8B47-4F60-9E15-C0FFEE00A001"
+node_meta { a = "b" }
+tagged_addresses { x = "y" }
+locality { region = "r", zone = "z" }
+domain = "Example.Com"
+alt_domain = "other."
+client_addr = "127.0.0.2 [::1]"
+addresses { http = "unix:///run/m.sock 127.0.0.3" }
+ports { dns = -1, serf_wan = 0 }
+unix_sockets { user = "u", group = "7", mode = "0660" }
+log_level = "Trace"
+dns_config { service_ttl { "*" = "5s", "web*" = "11s" }, node_ttl = "1s", soa { min_ttl = 7 } }
+http_config { response_headers { X = "y" }, block_endpoints = ["/v1/a"], max_header_bytes = 99 }
+performance { raft_multiplier = 0 }
+enable_local_script_checks = true
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][2]any{
+		"Datacenter":          {c.Datacenter, "dc9"},
+		"PrimaryDatacenter":   {c.PrimaryDatacenter, "dc9"},
+		"NodeName":            {c.NodeName, "n1"},
+		"NodeID":              {c.NodeID, "5a2d3c1e-8b47-4f60-9e15-c0ffee00a001"},
+		"NodeMeta":            {c.NodeMeta, map[string]string{"a": "b"}},
+		"TaggedAddresses":     {c.TaggedAddresses, map[string]string{"x": "y"}},
+		"Locality":            {c.Locality, &catalog.Locality{Region: "r", Zone: "z"}},
+		"Domain":              {c.Domain, "example.com."},
+		"AltDomain":           {c.AltDomain, "other."},
+		"ClientAddrs":         {c.ClientAddrs, []string{"127.0.0.2", "::1"}},
+		"HTTPAddrs":           {c.HTTPAddrs, []string{"127.0.0.3:8500", "unix:///run/m.sock"}},
+		"DNSAddrs":            {c.DNSAddrs, []string(nil)},
+		"Ports":               {c.Ports, Ports{DNS: -1, HTTP: 8500, HTTPS: -1, GRPC: -1, GRPCTLS: -1, Server: 8300, SerfLAN: 8301}},
+		"UnixSocketMode":      {c.UnixSocketMode, "0660"},
+		"LogLevel":            {c.LogLevel, LevelTrace},
+		"ServiceTTL":          {c.DNS.ServiceTTL, map[string]time.Duration{"*": 5 * time.Second, "web*": 11 * time.Second}},
+		"SOA":                 {c.DNS.SOA, SOA{3600, 600, 86400, 7}},
+		"HTTPResponseHeaders": {c.HTTPResponseHeaders, map[string]string{"X": "y"}},
+		"HTTPBlockEndpoints":  {c.HTTPBlockEndpoints, []string{"/v1/a"}},
+		"HTTPMaxHeaderBytes":  {c.HTTPMaxHeaderBytes, 99},
+		"RaftMultiplier":      {c.RaftMultiplier, 2},
+		"Bootstrap":           {c.Bootstrap, true},
+		"BootstrapExpect":     {c.BootstrapExpect, 1},
+		"LeaveOnTerminate":    {c.LeaveOnTerminate, false},
+		"SkipLeave":           {c.SkipLeaveOnInterrupt, true},
+		"EnableLocalScripts":  {c.EnableLocalScripts, true},
+		"EnableScriptChecks":  {c.EnableScriptChecks, false},
+		"DataDir":             {c.DataDir, "/nowhere/muster"},
+		"AdvertiseAddr":       {c.AdvertiseAddr.String(), "127.0.0.1"},
+	}
+	for name, pair := range want {
+		if !reflect.DeepEqual(pair[0], pair[1]) {
+			t.Errorf("%s is %v, want %v", name, pair[0], pair[1])
+		}
+	}
+}
+
+func TestDevelopment(t *testing.T) {
+	c, err := load(Sources{Dev: true}, testHost())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Warnings) > 0 {
+		t.Errorf("warnings: %q", c.Warnings)
+	}
+	if !c.Server || !c.Bootstrap || c.DataDir != "" || c.RaftMultiplier != 1 || !c.EnableDebug ||
+		c.LogLevel != slog.LevelDebug || c.BindAddr.String() != "127.0.0.1" || c.NodeName != "host1" {
+		t.Errorf("got %+v", c)
+	}
+}
+
+func TestAdvertise(t *testing.T) {
+	tests := []struct {
+		name      string
+		addresses []string
+		text      string
+		want      string // lan, wan, and those by family
+	}{
+		{"the only private one", []string{"203.0.113.1", "10.1.1.1", "fd00::1"}, `bind_addr = "0.0.0.0"`, "10.1.1.1 10.1.1.1 10.1.1.1 - 10.1.1.1 -"},
+		{"of a carrier", []string{"100.64.0.1"}, `bind_addr = "0.0.0.0"`, "100.64.0.1 100.64.0.1 100.64.0.1 - 100.64.0.1 -"},
+		{"the only public IPv6 one", []string{"10.1.1.1", "fd00::1", "fe80::1", "2001:db8::1"}, `bind_addr = "[::]"`, "2001:db8::1 2001:db8::1 - 2001:db8::1 - 2001:db8::1"},
+		{"what is bound", []string{"10.1.1.1", "10.1.1.2"}, `bind_addr = "10.1.1.2"`, "10.1.1.2 10.1.1.2 10.1.1.2 - 10.1.1.2 -"},
+		{"what is said", []string{"10.1.1.1", "10.1.1.2"}, `bind_addr = "0.0.0.0", advertise_addr = "192.0.2.1"`, "192.0.2.1 192.0.2.1 192.0.2.1 - 192.0.2.1 -"},
+		{"what is said of the family", nil, `bind_addr = "0.0.0.0", advertise_addr_ipv4 = "192.0.2.1"`, "192.0.2.1 192.0.2.1 192.0.2.1 - 192.0.2.1 -"},
+		{"all apart", nil, `advertise_addr = "192.0.2.1", advertise_addr_wan = "192.0.2.2", advertise_addr_ipv6 = "2001:db8::1", advertise_addr_wan_ipv6 = "2001:db8::2"`,
+			"192.0.2.1 192.0.2.2 192.0.2.1 2001:db8::1 192.0.2.2 2001:db8::2"},
+		{"template", nil, `bind_addr = "{{ one }}"`, "10.0.0.1 10.0.0.1 10.0.0.1 - 10.0.0.1 -"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			c, err := resolved(testHost(test.addresses...), server, test.text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, ip := range []interface {
+				IsValid() bool
+				String() string
+			}{c.AdvertiseAddr, c.AdvertiseAddrWAN, c.AdvertiseIPv4, c.AdvertiseIPv6, c.AdvertiseWANIPv4, c.AdvertiseWANIPv6} {
+				if ip.IsValid() {
+					got = append(got, ip.String())
+				} else {
+					got = append(got, "-")
+				}
+			}
+			if strings.Join(got, " ") != test.want {
+				t.Errorf("got %s, want %s", strings.Join(got, " "), test.want)
+			}
+		})
+	}
+}
+
+func TestFaults(t *testing.T) {
+	at := "-hcl fragment 2:1:"
+	tests := []struct {
+		name, text, want string
+	}{
+		{"no folder for the state", `data_dir = ""`, at + `12: data_dir must be set`},
+		{"state in a file", `data_dir = "/dev/null"`, at + `12: data_dir: /dev/null is not a folder`},
+		{"client agent", `server = false, bootstrap_expect = 0`, at + `10: server = false is not supported yet`},
+		{"expecting others", `bootstrap_expect = 3`, at + `20: bootstrap_expect = 3 is not supported yet: clusters of several agents are not supported yet, so use 1`},
+		{"both ways of bootstrapping", `bootstrap = true`, `bootstrap_expect = 1 and bootstrap = true exclude each other`},
+		{"bootstrapping no server", `server = false`, `bootstrap_expect = 1 needs server = true`},
+		{"electing no server", `server = false, bootstrap_expect = 0, bootstrap = true`, `bootstrap = true needs server = true`},
+		{"negative expectation", `bootstrap_expect = -1`, at + `20: bootstrap_expect must be at least 0, but is -1`},
+
+		{"datacenter", `datacenter = "a b"`, at + `14: datacenter may have letters, digits, - and _ only, but is "a b"`},
+		{"no datacenter", `datacenter = ""`, `datacenter must not be empty`},
+		{"no name", `node_name = " "`, at + `13: node_name must not be empty`},
+		{"node ID", `node_id = "x"`, at + `11: node_id must be a UUID as in "01234567-89ab-cdef-0123-456789abcdef", but is "x"`},
+		{"metadata", `node_meta { "a b" = "c" }`, at + `11: node_meta: Couldn't load metadata pair ('a b', 'c'): Key contains invalid characters`},
+		{"reserved metadata", `node_meta { consul-x = "c" }`, `Key prefix 'consul-' is reserved`},
+		{"zone without region", `locality { zone = "z" }`, `locality.zone = "z" needs locality.region`},
+		{"domain", `domain = "a..b"`, at + `10: domain must be a DNS name, but is "a..b"`},
+		{"no domain", `domain = "."`, `domain must not be empty`},
+
+		{"port that cannot be off", `ports { server = -1 }`, at + `18: ports.server must be from 1 to 65535, but is -1: it cannot be off`},
+		{"range of ports", `ports { sidecar_min_port = 2, sidecar_max_port = 1 }`, `ports.sidecar_max_port = 1 is less than ports.sidecar_min_port = 2`},
+		{"host name", `bind_addr = "localhost"`, at + `13: bind_addr must be an IP address, but is "localhost"`},
+		{"no address to bind", `bind_addr = ""`, `bind_addr must not be empty`},
+		{"several addresses", `bind_addr = "10.0.0.1 10.0.0.2"`, `bind_addr must be one address, but there are 2: 10.0.0.1, 10.0.0.2`},
+		{"template with several addresses", `bind_addr = "{{ two }}"`, `bind_addr must be one address, but there are 2: 10.0.0.1, 10.0.0.2`},
+		{"template without an address", `bind_addr = "{{ none }}"`, `bind_addr: the template "{{ none }}" gives no address`},
+		{"template that is wrong", `bind_addr = "{{ what }}"`, `bind_addr: cannot fill in the template: no such function`},
+		{"advertising anything", `advertise_addr = "0.0.0.0"`, at + `18: advertise_addr = 0.0.0.0 cannot be reached by others`},
+		{"advertising the other family", `advertise_addr_ipv4 = "::1"`, `advertise_addr_ipv4 = ::1 is of the other family`},
+		{"nothing to advertise", `bind_addr = "0.0.0.0"`, `advertise_addr must be set: with bind_addr = "0.0.0.0" others are told the private IPv4 address of this host, but it has none (its addresses: 192.0.2.1, 2001:db8::1, 2001:db8::2)`},
+		{"too much to advertise", `bind_addr = "::"`, `advertise_addr must be set: with bind_addr = "::" others are told the public IPv6 address of this host, but it has 2: 2001:db8::1, 2001:db8::2`},
+		{"HTTP and DNS", `ports { http = 1, dns = 1 }`, `ports.http: HTTP at 127.0.0.1:1 clashes with DNS at 127.0.0.1:1`},
+		{"gossip and RPC", `ports { server = 8301 }`, `ports.serf_lan: LAN gossip at 127.0.0.1:8301 clashes with server RPC at 127.0.0.1:8301`},
+		{"all addresses and one", `client_addr = "0.0.0.0", ports { http = 8300 }`, `ports.server: server RPC at 127.0.0.1:8300 clashes with HTTP at 0.0.0.0:8300`},
+		{"socket for DNS", `addresses { dns = "unix:///x" }`, `addresses.dns must be an IP address, but is "unix:///x"`},
+		{"socket without a whole path", `addresses { http = "unix://x" }`, `addresses.http must have the whole path of a socket`},
+		{"mode of sockets", `unix_sockets { mode = "888" }`, `unix_sockets.mode must be an octal number as in "0660", but is "888"`},
+
+		{"log level", `log_level = "loud"`, at + `13: log_level must be one of trace, debug, info, warn, error, but is "loud"`},
+		{"no waiting", `default_query_time = "0s"`, `default_query_time must be more than 0s`},
+		{"open files", `limits { http_max_conns_per_client = 1005 }`, `limits.http_max_conns_per_client = 1005 and 20 more files for the agent itself are more than the 1024`},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := resolved(testHost("192.0.2.1", "2001:db8::1", "2001:db8::2"), server, test.text)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got  %v\nwant %s", err, test.want)
+			}
+		})
+	}
+}
+
+// A configuration that asks for protection never starts without it.
+func TestRefused(t *testing.T) {
+	for _, text := range []string{
+		`acl { enabled = true }`,
+		`acl { default_policy = "deny" }`,
+		`acl_datacenter = "dc1"`,
+		`acl_default_policy = "deny"`,
+		`encrypt = "pUqJrVyVRj5jsiYEkM/tFQYfWyJIv4s3XkvDwy7Cu5s="`,
+		`verify_incoming = true`,
+		`verify_incoming_rpc = true`,
+		`verify_incoming_https = true`,
+		`verify_outgoing = true`,
+		`verify_server_hostname = true`,
+		`tls { defaults { verify_incoming = true } }`,
+		`tls { defaults { verify_outgoing = true } }`,
+		`tls { internal_rpc { verify_server_hostname = true } }`,
+		`tls { https { verify_incoming = true } }`,
+		`tls { grpc { verify_incoming = true } }`,
+		`cert_file = "a", key_file = "b", ports { https = 8501 }`,
+		`tls { https { cert_file = "a" } }, ports { https = 8501 }`,
+		`http_config { allow_write_http_from = ["10.0.0.0/8"] }`,
+		`serf_lan_allowed_cidrs = ["10.0.0.0/8"]`,
+		`auto_encrypt { allow_tls = true }`,
+		`auto_config { enabled = true }`,
+		`segment = "x"`,
+		`segments = [{ name = "x" }]`,
+	} {
+		_, err := resolved(testHost(), server, text)
+		if err == nil || !strings.Contains(err.Error(), "refused: ") || !strings.HasPrefix(err.Error(), "-hcl fragment 2:1:") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	_, err := resolved(testHost(), server, `verify_incoming = true`)
+	want := "-hcl fragment 2:1:19: verify_incoming (an old name of tls.defaults.verify_incoming) = true is refused: TLS is not supported yet, and the agent would start without it"
+	if err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+// What asks for nothing is neither refused nor warned about.
+func TestInert(t *testing.T) {
+	for _, text := range []string{
+		`acl { enabled = false, default_policy = "allow", tokens {} }`,
+		`encrypt = ""`,
+		`tls { defaults { verify_incoming = false }, https {} }`,
+		`http_config { allow_write_http_from = [] }`,
+		`segments = []`,
+		`connect { enabled = false }`,
+		`peering { enabled = false }`,
+		`retry_join = []`,
+		`disable_host_node_id = true`,
+		`ports { https = -1, grpc = -1, grpc_tls = 0 }`,
+		`disable_update_check = true`,
+		`version = "1.21.4"`,
+		`experiments = ["x"]`,
+		`raft_protocol = 3`,
+		`primary_datacenter = "DC1"`,
+	} {
+		c, err := resolved(testHost(), server, text)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		for _, w := range c.Warnings {
+			if strings.HasPrefix(w, "-hcl fragment 2") {
+				t.Errorf("%s: %s", text, w)
+			}
+		}
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	tests := []struct {
+		text, want string
+	}{
+		{`retry_join = ["10.0.0.1"]`, `1:14: retry_join has no effect: clusters of several agents are not supported yet`},
+		{`start_join = ["10.0.0.1"]`, `1:14: start_join (an old name of retry_join) has no effect: clusters of several agents are not supported yet`},
+		{`connect { enabled = true }`, `1:9: connect has no effect: the service mesh is not supported`},
+		{`partition = "x"`, `1:13: partition has no effect: it belongs to Consul Enterprise`},
+		{`ca_file = "x"`, `1:11: ca_file (an old name of tls.defaults.ca_file) has no effect: it is not supported yet`},
+		{`verify_incoming = false`, `1:19: verify_incoming is an old name: use tls.defaults.verify_incoming`},
+		{`raft_boltdb { NoFreelistSync = true }`, `1:32: raft_boltdb.NoFreelistSync is an old name: use raft_logstore.boltdb.no_freelist_sync`},
+		{`ui = true, ui_config { enabled = true }`, `1:6: ui is an old name of ui_config.enabled and is ignored, because that is set too`},
+		{`acl_enforce_version_8 = true`, `1:25: acl_enforce_version_8 has no effect: it was removed long ago`},
+		{`ports { https = 8501 }`, `1:17: ports.https = 8501 has no effect: there is no certificate, and nothing listens there`},
+		{`ports { grpc = 8502 }`, `1:16: ports.grpc = 8502 has no effect: the service mesh is not supported, and nothing listens there`},
+		{`enable_script_checks = true`, `1:24: enable_script_checks has no effect: script checks do not run yet`},
+		{`datacenter = "a_b"`, `1:14: datacenter = "a_b" is no label of a DNS name, so it cannot be used in DNS`},
+		{`node_name = "a b"`, `1:13: node_name = "a b" is no label of a DNS name (at most 63 letters, digits and -), so the node cannot be found in DNS`},
+		{`client_addr = ""`, `1:15: client_addr is empty: HTTP and DNS listen nowhere, unless addresses say where`},
+		{`primary_datacenter = "other"`, `1:22: primary_datacenter = "other" has no effect: other datacenters are not supported yet`},
+		{`bootstrap_expect = 0`, `server = true without bootstrap_expect = 1 waits for other servers`},
+		{`telemetry { statsd_address = "x" }`, `1:30: telemetry.statsd_address has no effect: it is not supported yet`},
+		{`watches { type = "key" }`, `1:9: watches has no effect: it is not supported yet`},
+		{`service { name = "a_b" }`, `1:9: service "a_b": the name is no label of a DNS name`},
+		{`service { name = "a", connect { native = true } }`, `1:42: service.connect.native has no effect: the mesh is not supported`},
+		{"services = [{ name = \"a\" }, { name = \"b\", id = \"a\" }]", `1:29: service "a" replaces the one with the same ID at -hcl fragment 2:1:13`},
+		{"checks = [{ id = \"a\", ttl = \"1s\" }, { id = \"a\", ttl = \"2s\" }]", `1:37: check "a" replaces the one with the same ID at -hcl fragment 2:1:11`},
+	}
+	for _, test := range tests {
+		t.Run(test.text, func(t *testing.T) {
+			c, err := resolved(testHost(), server, test.text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			count := 0
+			for _, w := range c.Warnings {
+				if strings.Contains(w, test.want) {
+					count++
+				}
+			}
+			if count != 1 {
+				t.Errorf("%d times %q in\n%s", count, test.want, strings.Join(c.Warnings, "\n"))
+			}
+		})
+	}
+}
+
+// All faults of a configuration are reported together.
+func TestAllFaults(t *testing.T) {
+	_, err := load(Sources{HCL: []string{`log_level = "loud", node_id = "x"`}}, testHost("10.0.0.1"))
+	for _, want := range []string{"log_level", "node_id", "data_dir", "server = false"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s is missing in %v", want, err)
+		}
+	}
+}
+
+// The machine that the tests run on answers, whatever it says.
+func TestThisHost(t *testing.T) {
+	h := thisHost()
+	if name, err := h.name(); err != nil || name == "" {
+		t.Errorf("name %q, %v", name, err)
+	}
+	if _, err := h.addresses(); err != nil {
+		t.Error(err)
+	}
+	if text, err := h.expand("{{ GetInterfaceIP \"lo\" }}"); err != nil {
+		t.Errorf("%q, %v", text, err)
+	}
+	if _, err := os.Stat("/proc/self/limits"); err == nil {
+		if files, ok := h.openFiles(); !ok || files == 0 {
+			t.Errorf("open files %d, %v", files, ok)
+		}
+	}
+}
