@@ -79,6 +79,11 @@ func (n *Node) await(ctx context.Context, limit time.Duration, call func() error
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", ErrTimeout, context.Cause(ctx))
 	case <-n.abandoned:
-		return fmt.Errorf("%w: %w", ErrStopped, ErrUncertain)
+		select {
+		case err := <-done: // it came at the same moment
+			return err
+		default:
+			return fmt.Errorf("%w: %w", ErrStopped, ErrUncertain)
+		}
 	}
 }

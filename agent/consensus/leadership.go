@@ -3,6 +3,7 @@ package consensus
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,7 +70,7 @@ func (n *Node) WaitLeader(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return errors.Join(ErrNoLeader, context.Cause(ctx))
+			return fmt.Errorf("%w: %w", ErrNoLeader, context.Cause(ctx))
 		case <-n.stopping:
 			return ErrStopped
 		}

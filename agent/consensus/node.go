@@ -97,7 +97,7 @@ func startRaft(config *raft.Config, machine raft.BatchingFSM, s *stores, transpo
 	fsm := &watchedFSM{BatchingFSM: machine}
 	defer func() {
 		if cause := recover(); cause != nil {
-			r, err = nil, s.damage(fmt.Errorf("Raft cannot read it: %v", cause))
+			r, err = nil, s.damage(fmt.Errorf("it cannot be read by Raft: %v", cause))
 		}
 	}()
 	r, err = raft.NewRaft(config, fsm, s.log, s.stable, s.snapshots, transport)
@@ -232,7 +232,7 @@ func (n *Node) shutdown() error {
 	ended := n.raft.Shutdown()
 	err := n.transport.Close()
 	if !finishes(n.patience, func() { _ = ended.Error() }) {
-		return errors.Join(err, fmt.Errorf("Raft did not end within %v, its stores stay open", n.patience))
+		return errors.Join(err, fmt.Errorf("cannot end Raft within %v, its stores stay open", n.patience))
 	}
 	return errors.Join(err, n.stores.close())
 }

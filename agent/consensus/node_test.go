@@ -395,7 +395,7 @@ func TestStopHanging(t *testing.T) {
 	for n.raft.AppliedIndex() < 4 { // handed to the state machine
 		runtime.Gosched()
 	}
-	if err := n.Stop(); err == nil || !strings.Contains(err.Error(), "did not end") {
+	if err := n.Stop(); err == nil || !strings.Contains(err.Error(), "cannot end Raft") {
 		t.Errorf("Stop: %v", err)
 	}
 	if err := <-result; !errors.Is(err, ErrStopped) || !errors.Is(err, ErrUncertain) {

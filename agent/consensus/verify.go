@@ -51,7 +51,12 @@ func (n *Node) Verify(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", ErrTimeout, context.Cause(ctx))
 	case <-n.abandoned:
-		return ErrStopped
+		select {
+		case <-r.done: // it came at the same moment
+			return r.err
+		default:
+			return ErrStopped
+		}
 	}
 }
 

@@ -142,11 +142,7 @@ func (m *Mux) greet(conn net.Conn, handshakes *sync.WaitGroup) {
 
 // handshake reads one hello, answers it, and hands the connection on.
 func (m *Mux) handshake(conn net.Conn) {
-	defer func() {
-		m.mu.Lock()
-		delete(m.greeting, conn)
-		m.mu.Unlock()
-	}()
+	defer m.greeted(conn)
 	_ = conn.SetDeadline(time.Now().Add(HandshakeTimeout))
 	h, err := readHello(conn)
 	status := m.judge(h, err)
@@ -159,9 +155,17 @@ func (m *Mux) handshake(conn net.Conn) {
 		return
 	}
 	_ = conn.SetDeadline(time.Time{})
+	m.greeted(conn) // from here on it is its taker's to close
 	if err := m.raft.put(conn); err != nil {
 		_ = conn.Close()
 	}
+}
+
+// greeted forgets a connection whose handshake is over.
+func (m *Mux) greeted(conn net.Conn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.greeting, conn)
 }
 
 // judge decides how a hello, or the failure to read it, is answered.
