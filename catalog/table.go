@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -111,26 +112,35 @@ func (t Table) Nodes(q *Nodes, w *mvcc.Watch) ([]*Node, uint64) {
 // NodeServices answers a [NodeServices].
 func (t Table) NodeServices(q *NodeServices, w *mvcc.Watch) (*NodeDetail, uint64) {
 	n, ok := t.nodes.Get(fold(q.Node), nil)
-	if !ok {
-		n = t.nodeByID(q.Node)
+	var index uint64
+	if ok || !maybeID(q.Node) {
+		index = t.nodeIndex(q.Node, w)
+	} else {
+		// Any node that comes or goes can give the prefix of an ID a meaning, or
+		// take it.
+		n, index = t.nodeByID(q.Node), t.NodesIndex(w)
 	}
 	if n == nil {
-		return nil, t.nodeIndex(q.Node, w)
+		return nil, index
 	}
 	d := &NodeDetail{Node: n, Services: []*Service{}}
 	for _, s := range t.services.Prefix(fold(n.Name)+"\x00", nil) {
 		d.Services = append(d.Services, s)
 	}
-	return d, t.nodeIndex(n.Name, w)
+	return d, index
 }
 
 // minIDPrefix is how many characters of a node's ID have to be given.
 const minIDPrefix = 2
 
+// maybeID reports whether s can be the prefix of a node's ID, which is a UUID.
+func maybeID(s string) bool {
+	return len(s) >= minIDPrefix && strings.Trim(s, "0123456789abcdefABCDEF-") == ""
+}
+
+// nodeByID returns the one node whose ID begins with prefix, or nil if there is
+// none or more than one.
 func (t Table) nodeByID(prefix string) *Node {
-	if len(prefix) < minIDPrefix {
-		return nil
-	}
 	var found *Node
 	for _, n := range t.ids.Prefix(fold(prefix), nil) {
 		if found != nil {
@@ -152,6 +162,9 @@ func (t Table) Instances(q *Instances, w *mvcc.Watch) ([]*Instance, uint64) {
 		index = t.ServiceIndex(q.Service, w)
 	}
 	out := []*Instance{}
+	if strings.Contains(q.Service, "\x00") {
+		return out, index // no service: the byte would reach into the key's next column
+	}
 	for _, s := range t.byName.Prefix(prefix, nil) {
 		n, ok := t.nodes.Get(fold(s.Node), nil)
 		if ok && s.HasTags(q.Tags) && hasMeta(n.Meta, q.NodeMeta) {
@@ -190,18 +203,29 @@ func (t Table) Services(q *Services, w *mvcc.Watch) (ServiceTags, uint64) {
 // Address answers an [AddressQuery].
 func (t Table) Address(q *AddressQuery, w *mvcc.Watch) (*AddressOwner, uint64) {
 	index := max(t.NodesIndex(w), t.mark(markServices, w))
+	ip, err := netip.ParseAddr(q.Address)
+	if err != nil {
+		return nil, index
+	}
 	for _, n := range t.nodes.Prefix("", nil) {
-		if n.Address == q.Address {
+		if isAddress(n.Address, ip) {
 			return &AddressOwner{Node: n}, index
 		}
 	}
 	for _, s := range t.byName.Prefix("", nil) {
-		if s.Address == q.Address {
+		if isAddress(s.Address, ip) {
 			n, _ := t.nodes.Get(fold(s.Node), nil)
 			return &AddressOwner{Node: n, Service: s}, index
 		}
 	}
 	return nil, index
+}
+
+// isAddress reports whether s is ip, in any of the forms that an IPv6 address can
+// be written in (RFC 4291 §2.2).
+func isAddress(s string, ip netip.Addr) bool {
+	found, err := netip.ParseAddr(s)
+	return err == nil && found == ip
 }
 
 // HasTags reports whether the instance has each of tags, without regard to
