@@ -198,7 +198,7 @@ func (p *hclParser) list(n *node, depth int) error {
 	return nil
 }
 
-// number returns the number at hand in decimal notation: HCL has octal and
+// number returns the number at hand as JSON has it: HCL has octal and
 // hexadecimal ones too.
 func (p *hclParser) number() (string, error) {
 	text := p.tok.Text
@@ -209,10 +209,12 @@ func (p *hclParser) number() (string, error) {
 		}
 		return strconv.FormatInt(i, 10), nil
 	}
-	if _, err := strconv.ParseFloat(text, 64); err != nil {
+	// The scanner takes "1." and ".5" too, which are no numbers in JSON.
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil {
 		return "", p.unexpected("a number")
 	}
-	return text, nil
+	return strconv.FormatFloat(f, 'g', -1, 64), nil
 }
 
 func (p *hclParser) unquote() (string, error) {

@@ -203,7 +203,7 @@ var agentKeys = []Key{
 	{Path: "default_query_time", Type: Duration, Flag: "default-query-time", Usage: "how long a blocking query waits if it does not say"},
 	{Path: "max_query_time", Type: Duration, Flag: "max-query-time", Usage: "how long a blocking query may wait"},
 	{Path: "disable_http_unprintable_char_filter", Type: Bool},
-	{Path: "enable_debug", Type: Bool, Reloadable: true},
+	{Path: "enable_debug", Type: Bool},
 
 	// Checks.
 	{Path: "enable_script_checks", Type: Bool, Flag: "enable-script-checks", Usage: "allow script checks from files and from the API",
@@ -212,12 +212,12 @@ var agentKeys = []Key{
 		Support: Later, Note: "script checks do not run yet"},
 	{Path: "check_update_interval", Type: Duration},
 	{Path: "check_output_max_size", Type: Int, Range: positive, Flag: "check_output_max_size", Usage: "limit of a check's output in bytes"},
-	{Path: "discard_check_output", Type: Bool, Reloadable: true},
+	{Path: "discard_check_output", Type: Bool},
 
 	// Raft and performance.
-	{Path: "raft_snapshot_threshold", Type: Int, Range: natural, Reloadable: true},
-	{Path: "raft_snapshot_interval", Type: Duration, Reloadable: true},
-	{Path: "raft_trailing_logs", Type: Int, Range: natural, Reloadable: true},
+	{Path: "raft_snapshot_threshold", Type: Int, Range: natural},
+	{Path: "raft_snapshot_interval", Type: Duration},
+	{Path: "raft_trailing_logs", Type: Int, Range: natural},
 	{Path: "raft_prevote_disabled", Type: Bool, Support: Later},
 	{Path: "raft_logstore", Type: Object},
 	{Path: "raft_logstore.backend", Type: String, OneOf: []string{"default", "wal", "boltdb"}, Support: Ignored},
@@ -232,7 +232,7 @@ var agentKeys = []Key{
 	{Path: "raft_boltdb", Type: Object},
 	{Path: "raft_boltdb.nofreelistsync", Type: Bool, Support: Ignored, New: "raft_logstore.boltdb.no_freelist_sync"},
 	{Path: "performance", Type: Object},
-	{Path: "performance.raft_multiplier", Type: Int, Range: &Range{0, MaxRaftMultiplier}, Reloadable: true},
+	{Path: "performance.raft_multiplier", Type: Int, Range: &Range{0, MaxRaftMultiplier}},
 	{Path: "performance.leave_drain_time", Type: Duration},
 	{Path: "performance.rpc_hold_timeout", Type: Duration},
 	{Path: "performance.grpc_keepalive_interval", Type: Duration, Support: Mesh},
@@ -241,7 +241,7 @@ var agentKeys = []Key{
 
 	// Limits.
 	{Path: "limits", Type: Object},
-	{Path: "limits.http_max_conns_per_client", Type: Int, Range: natural, Reloadable: true},
+	{Path: "limits.http_max_conns_per_client", Type: Int, Range: natural},
 	{Path: "limits.https_handshake_timeout", Type: Duration, Support: Later},
 	{Path: "limits.rpc_handshake_timeout", Type: Duration, Support: Later},
 	{Path: "limits.rpc_client_timeout", Type: Duration, Support: Later, Reloadable: true},

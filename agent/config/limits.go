@@ -1,5 +1,7 @@
 package config
 
+import "time"
+
 // Limits of what is read. They are far above what people write, and keep a
 // wrong path (a log, a data folder) from filling the memory.
 const (
@@ -26,6 +28,9 @@ const (
 	MaxPort = 65535
 	// MaxRaftMultiplier is the largest performance.raft_multiplier.
 	MaxRaftMultiplier = 10
+	// MinSnapshotInterval is the least raft_snapshot_interval, which is that of the
+	// Raft library.
+	MinSnapshotInterval = 5 * time.Millisecond
 	// MaxSegmentSize is the largest raft_logstore.wal.segment_size_mb, in MiB.
 	MaxSegmentSize = 1024
 	// reservedFiles are the open files that a process needs beside its clients'

@@ -86,7 +86,8 @@ func (f File) split() (lists, others File) {
 }
 
 // NeedsRestart returns the paths of the keys that differ between two
-// configurations and take effect only after a restart, in order.
+// configurations and take effect only after a restart, in order. Keys without
+// any effect are not among them.
 func NeedsRestart(old, new *Config) []string {
 	var paths []string
 	for path := range old.settings {
@@ -98,7 +99,8 @@ func NeedsRestart(old, new *Config) []string {
 		}
 	}
 	paths = slices.DeleteFunc(paths, func(path string) bool {
-		return table.paths[path].key.Reloadable || same(old.settings[path], new.settings[path])
+		key := table.paths[path].key
+		return key.Support != Works || key.Reloadable || same(old.settings[path], new.settings[path])
 	})
 	slices.Sort(paths)
 	return paths

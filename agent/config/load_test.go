@@ -179,6 +179,14 @@ func TestFileFaults(t *testing.T) {
 	}
 }
 
+func TestTooManyFiles(t *testing.T) {
+	file := filepath.Join(folder(t, map[string]string{"a.json": ""}), "a.json")
+	_, err := load(Sources{Dev: true, Files: slices.Repeat([]string{file}, MaxFiles+2)}, testHost())
+	if want := file + ": more than 4096 configuration files"; err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
 // The flags of the documents, each of which sets a key.
 func TestFlags(t *testing.T) {
 	args := map[string]string{
@@ -255,6 +263,7 @@ func TestNeedsRestart(t *testing.T) {
 	}{
 		{"nothing", `node_meta { a = "1" }`, nil},
 		{"what can be reloaded", "node_meta { a = \"2\" }\nlog_level = \"warn\"\nservice { name = \"a\" }\nwatches = [{ type = \"key\" }]", nil},
+		{"what has no effect", `acl { down_policy = "deny" }`, nil},
 		{"what cannot", "ports { http = 9 }\ndatacenter = \"x\"\nhttp_config { response_headers { a = \"b\" } }",
 			[]string{"datacenter", "http_config.response_headers", "ports.http"}},
 	} {

@@ -24,6 +24,7 @@ func TestHCL(t *testing.T) {
 		{"values", "a = 1\nb = true\nc = \"x\"\nd = [1, 2,]\ne = 1.5\nf = -3\ng = []", `{"a":1,"b":true,"c":"x","d":[1,2],"e":1.5,"f":-3,"g":[]}`},
 		{"on one line, with and without commas", `a = 1, b = 2 c = 3`, `{"a":1,"b":2,"c":3}`},
 		{"octal and hexadecimal", "a = 010\nb = 0x1F", `{"a":8,"b":31}`},
+		{"numbers without digits on one side", "a = .5\nb = 1.\nc = .0", `{"a":0.5,"b":1,"c":0}`},
 		{"block and assigned object", "a { b = 1 }\nc = { d = 2 }", `{"a":{"b":1},"c":{"d":2}}`},
 		{"block with labels", `a "b" "c" { d = 1 }`, `{"a":{"b":{"c":{"d":1}}}}`},
 		{"quoted key", `"a b" = 1`, `{"a b":1}`},

@@ -303,6 +303,9 @@ func (r *resolver) raft() {
 	c.RaftSnapshotThreshold = r.number("raft_snapshot_threshold")
 	c.RaftSnapshotInterval = r.duration("raft_snapshot_interval")
 	c.RaftTrailingLogs = r.number("raft_trailing_logs")
+	if c.RaftSnapshotInterval < MinSnapshotInterval {
+		r.fail("raft_snapshot_interval", " must be at least %v, but is %v", MinSnapshotInterval, c.RaftSnapshotInterval)
+	}
 }
 
 func (r *resolver) checks() {

@@ -185,6 +185,7 @@ func TestFaults(t *testing.T) {
 
 		{"log level", `log_level = "loud"`, at + `13: log_level must be one of trace, debug, info, warn, error, but is "loud"`},
 		{"no waiting", `default_query_time = "0s"`, `default_query_time must be more than 0s`},
+		{"snapshots all the time", `raft_snapshot_interval = "1ms"`, `raft_snapshot_interval must be at least 5ms, but is 1ms`},
 		{"open files", `limits { http_max_conns_per_client = 1005 }`, `limits.http_max_conns_per_client = 1005 and 20 more files for the agent itself are more than the 1024`},
 	}
 	for _, test := range tests {

@@ -88,8 +88,6 @@ func (r *reader) file(path string) {
 	case len(r.inputs) == MaxFiles:
 		r.errs.append(fmt.Errorf("%s: more than %d configuration files", path, MaxFiles))
 		return
-	case len(r.inputs) > MaxFiles:
-		return
 	}
 	text, err := readFile(path)
 	if err != nil {
