@@ -128,7 +128,7 @@ func differ(a, b map[string]*kv.Entry) []string {
 // it is that of the command whenever something below the prefix changed, and
 // whoever waited for it is woken.
 func TestModel(t *testing.T) {
-	for seed := range uint64(12) {
+	for seed := range uint64(8) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { runModel(t, rand.New(rand.NewPCG(seed, 2)), 250) })
 		})
