@@ -145,6 +145,7 @@ func (a *Agent) openConsensus() error {
 			Listener: a.mux.Raft(),
 			dialer:   rpc.Dialer{ID: a.self.ID, Cluster: cluster, Resolve: a.resolve},
 		},
+		CheckEntry:        state.CheckEntry,
 		Multiplier:        c.RaftMultiplier,
 		SnapshotThreshold: uint64(c.RaftSnapshotThreshold),
 		SnapshotInterval:  c.RaftSnapshotInterval,

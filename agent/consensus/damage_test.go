@@ -251,7 +251,7 @@ func TestForeignSnapshotFolder(t *testing.T) {
 // A bootstrap that was cut short between its two writes can be done again.
 func TestHalfBootstrap(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "raft")
-	s, err := openStores(dir, newLogger(slog.New(slog.DiscardHandler)))
+	s, err := openStores(dir, nil, newLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -384,4 +384,27 @@ func FuzzSnapshotMeta(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		_ = parseMeta(data, snapshotName{text: "1-2-3", term: 1, index: 2, time: 3})
 	})
+}
+
+// A command that the state machine cannot apply, as one of a later program, is
+// found before anything is served.
+func TestOpenRefusesCommandsOfALaterProgram(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "raft")
+	n := open(t, alone(dir, new(counter)))
+	bootstrap(t, n)
+	apply(t, n, 3)
+	stop(t, n)
+
+	cfg := alone(dir, new(counter))
+	seen := 0
+	cfg.CheckEntry = func([]byte) error {
+		if seen++; seen == 2 {
+			return errors.New("kind 99 needs a newer Muster")
+		}
+		return nil
+	}
+	_, err := Open(cfg)
+	if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "kind 99 needs a newer Muster") || !strings.Contains(err.Error(), "raft.db") {
+		t.Fatalf("Open: %v", err)
+	}
 }

@@ -53,7 +53,7 @@ func Open(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	config := cfg.raftConfig()
-	stores, err := openStores(cfg.Dir, config.Logger)
+	stores, err := openStores(cfg.Dir, cfg.CheckEntry, config.Logger)
 	if err != nil {
 		return nil, errors.Join(err, cfg.Stream.Close())
 	}

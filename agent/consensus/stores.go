@@ -43,8 +43,9 @@ type stores struct {
 	close     func() error
 }
 
-// openStores opens the stores of a folder, or of memory if dir is empty.
-func openStores(dir string, logger hclog.Logger) (*stores, error) {
+// openStores opens the stores of a folder, or of memory if dir is empty. Stored
+// commands are shown to check, if it is not nil.
+func openStores(dir string, check func([]byte) error, logger hclog.Logger) (*stores, error) {
 	if dir == "" {
 		memory := raft.NewInmemStore()
 		return &stores{
@@ -60,7 +61,7 @@ func openStores(dir string, logger hclog.Logger) (*stores, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := assemble(dir, db, logger)
+	s, err := assemble(dir, db, check, logger)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -69,7 +70,7 @@ func openStores(dir string, logger hclog.Logger) (*stores, error) {
 
 // assemble puts together the stores of a folder whose log is open, and checks
 // that they fit.
-func assemble(dir string, db *raftboltdb.BoltStore, logger hclog.Logger) (*stores, error) {
+func assemble(dir string, db *raftboltdb.BoltStore, check func([]byte) error, logger hclog.Logger) (*stores, error) {
 	files, err := raft.NewFileSnapshotStoreWithLogger(dir, RetainedSnapshots, logger)
 	if err != nil {
 		return nil, fmt.Errorf("cannot use the snapshot folder %s: %w", filepath.Join(dir, snapshotFolder), err)
@@ -83,7 +84,7 @@ func assemble(dir string, db *raftboltdb.BoltStore, logger hclog.Logger) (*store
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkHistory(newest); err != nil {
+	if err := s.checkHistory(newest, check); err != nil {
 		return nil, err
 	}
 	return s, s.undoHalfBootstrap()
@@ -214,7 +215,7 @@ func (s *stores) snapshotDamage(cause error) error {
 
 // checkHistory checks that snapshot and log are of one history without a gap:
 // every entry after the snapshot is there, and the term is known.
-func (s *stores) checkHistory(newest snapshotName) error {
+func (s *stores) checkHistory(newest snapshotName, check func([]byte) error) error {
 	first, err := s.log.FirstIndex()
 	if err != nil {
 		return s.damage(err)
@@ -243,12 +244,12 @@ func (s *stores) checkHistory(newest snapshotName) error {
 	case last > newest.index && first > newest.index+1:
 		return s.damage(fmt.Errorf("the log begins at entry %d, and the newest snapshot, %s, ends at %d", first, newest.text, newest.index))
 	}
-	return s.checkEntries(newest.index+1, last)
+	return s.checkEntries(newest.index+1, last, check)
 }
 
 // checkEntries reads the entries that Raft will read when it starts or when
 // they are committed, and would panic about.
-func (s *stores) checkEntries(from, to uint64) error {
+func (s *stores) checkEntries(from, to uint64, check func([]byte) error) error {
 	for index := from; index <= to; index++ {
 		var entry raft.Log
 		if err := s.log.GetLog(index, &entry); err != nil {
@@ -256,6 +257,11 @@ func (s *stores) checkEntries(from, to uint64) error {
 		}
 		if entry.Index != index {
 			return s.damage(fmt.Errorf("entry %d says that it is entry %d", index, entry.Index))
+		}
+		if entry.Type == raft.LogCommand && check != nil {
+			if err := check(entry.Data); err != nil {
+				return s.damage(fmt.Errorf("entry %d cannot be applied: %w", index, err))
+			}
 		}
 	}
 	return nil

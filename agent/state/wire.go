@@ -325,14 +325,10 @@ func readOrigin(b []byte, o *mvcc.Origin) ([]byte, error) {
 	return rest, nil
 }
 
-// CheckEntry reports why this program could not apply a log entry. It reads the
-// header alone, so that a whole log can be looked through before anything is
-// served.
+// CheckEntry reports why this program could not apply a log entry, so that a
+// whole log can be looked through before anything is served.
 func CheckEntry(b []byte) error {
-	if len(b) < headerLength {
-		return fmt.Errorf("a log entry of %d bytes is shorter than its header of %d", len(b), headerLength)
-	}
-	if err := checkHeader(b); err != nil && !errors.Is(err, errSkip) {
+	if _, _, err := Decode(b); err != nil && !errors.Is(err, errSkip) {
 		return err
 	}
 	return nil
