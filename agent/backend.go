@@ -29,6 +29,7 @@ type backend struct {
 	// hold is how long a request waits for a leader before it fails.
 	hold time.Duration
 	now  func() time.Time
+	memo memo
 }
 
 var (
@@ -70,7 +71,7 @@ func (b *backend) answer(ctx context.Context, o mvcc.ReadOptions, q any) (any, m
 			return nil, meta, err
 		}
 		view := b.machine.View()
-		a, err := view.Answer(q, watch)
+		a, err := b.memo.answer(view, q, watch)
 		if err != nil {
 			return nil, meta, err
 		}
@@ -78,7 +79,7 @@ func (b *backend) answer(ctx context.Context, o mvcc.ReadOptions, q any) (any, m
 		// the table around it.
 		news := a.Index > o.Index && !(missing && a.Missing)
 		if o.Index == 0 || expired || news {
-			meta.Index = a.Index
+			meta.Index, meta.Line = a.Index, view.Line()
 			return a.Value, meta, nil
 		}
 		missing = a.Missing

@@ -17,7 +17,7 @@ const module = "github.com/muster-sd/muster/"
 // package that is not named here has no place yet: name it with what it needs.
 // Tests may import what they like.
 var mayImport = map[string][]string{
-	"cmd/muster":      {"agent", "agent/config", "health/check"},
+	"cmd/muster":      {"agent", "agent/config", "catalog", "health/check"}, // the last two: definitions from files
 	"agent":           {"*"},
 	"agent/agenttest": {"agent", "agent/config"},
 	"agent/config":    {"catalog", "health", "health/check"},

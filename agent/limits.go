@@ -7,6 +7,8 @@ const (
 	// stopLimit bounds an ordered stop, so that a part that hangs cannot keep the
 	// process alive.
 	stopLimit = 10 * time.Second
+	// maxMemo is how many answers are kept for the next who asks the same.
+	maxMemo = 8192
 	// drainLimit bounds how long requests under way may take to finish once the
 	// agent stops.
 	drainLimit = 3 * time.Second

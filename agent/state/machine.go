@@ -92,7 +92,9 @@ func (m *Machine) Restore(r io.ReadCloser) error {
 	if err != nil {
 		return err
 	}
-	old := m.view.Swap(view)
+	old := m.view.Load()
+	view.line = old.line + 1
+	m.view.Store(view)
 	m.history.reset(view)
 	close(old.gone)
 	return nil

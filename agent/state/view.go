@@ -21,6 +21,7 @@ type View struct {
 	facts   mvcc.Map[*Fact]
 
 	sum  mvcc.Sum
+	line uint64
 	gone chan struct{} // closed when a snapshot replaces this line of views
 }
 
@@ -64,6 +65,10 @@ func (v *View) Cluster() ClusterID {
 // Gone is closed when a snapshot has replaced the line of views that v belongs
 // to. Whoever waits for a change of v then looks again at the current view.
 func (v *View) Gone() <-chan struct{} { return v.gone }
+
+// Line counts the snapshots that were restored before v, so it tells lines of
+// views apart in which one index can stand for different contents.
+func (v *View) Line() uint64 { return v.line }
 
 // Rows yields every persisted row in the order of a snapshot, until yield
 // returns false, and reports whether all were taken.

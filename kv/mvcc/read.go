@@ -51,6 +51,11 @@ type Meta struct {
 	// Index is the Raft index of the last change of what was read. A reader
 	// who asks again with it waits for the next change. It is never zero.
 	Index uint64
+	// Line tells apart the lines of history in which an index can stand for
+	// different contents: it changes when a snapshot replaces the state. Two
+	// answers to one query with equal Index and Line are equal, if the query is
+	// about one service or about all nodes.
+	Line uint64
 	// KnownLeader is whether the answering server knows of a leader.
 	KnownLeader bool
 	// LastContact is how long ago the answering server heard from the leader;
