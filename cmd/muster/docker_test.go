@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -148,7 +149,9 @@ func importBase(t *testing.T) string {
 	}
 	const name = "muster-test-base:local"
 	path := filepath.Join(root, "bin") + ":/usr/local/bin:/usr/bin:/bin"
-	archive := exec.Command("tar", append([]string{"--create", "--dereference", "--absolute-names"}, files...)...)
+	slices.Sort(files) // tools share libraries, and a file packed twice would become a link to itself
+	files = slices.Compact(files)
+	archive := exec.Command("tar", append([]string{"--create", "--dereference", "--hard-dereference", "--absolute-names"}, files...)...)
 	load := exec.Command("docker", "import",
 		"--change=ENV PATH="+path, "--change=ENV GOTOOLCHAIN=local",
 		"--change=ENV GOPROXY=file://"+modules, "--change=ENV GOCACHE=/gocache", "--change=ENV GOMODCACHE=/gomodules", "-", name)
