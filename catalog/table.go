@@ -165,9 +165,12 @@ func (t Table) Instances(q *Instances, w *mvcc.Watch) ([]*Instance, uint64) {
 	if strings.Contains(q.Service, "\x00") {
 		return out, index // no service: the byte would reach into the key's next column
 	}
+	var n *Node // of one instance, and often of the next
 	for _, s := range t.byName.Prefix(prefix, nil) {
-		n, ok := t.nodes.Get(fold(s.Node), nil)
-		if ok && s.HasTags(q.Tags) && hasMeta(n.Meta, q.NodeMeta) {
+		if n == nil || n.Name != s.Node {
+			n, _ = t.nodes.Get(fold(s.Node), nil)
+		}
+		if n != nil && s.HasTags(q.Tags) && hasMeta(n.Meta, q.NodeMeta) {
 			out = append(out, &Instance{Node: n, Service: s})
 		}
 	}

@@ -16,14 +16,14 @@ type Table struct {
 	checks mvcc.Map[*Check] // by node, ID
 	marks  mvcc.Map[*Mark]
 
-	// byOwner is derived from checks, and not persisted: by node, instance (empty
-	// for checks of the node itself), ID.
-	byOwner mvcc.Map[*Check]
+	// byOwner is derived from checks, and not persisted: by node and instance
+	// (empty for the node itself) the owner's checks, ordered by ID.
+	byOwner mvcc.Map[[]*Check]
 }
 
 // NewTable returns an empty table.
 func NewTable() Table {
-	return Table{checks: mvcc.New[*Check](), marks: mvcc.New[*Mark](), byOwner: mvcc.New[*Check]()}
+	return Table{checks: mvcc.New[*Check](), marks: mvcc.New[*Mark](), byOwner: mvcc.New[[]*Check]()}
 }
 
 // Rows yields every persisted row, table by table in the order of their keys,
@@ -36,9 +36,7 @@ func fold(name string) string { return strings.ToLower(name) }
 
 func checkKey(node, id string) string { return fold(node) + "\x00" + id }
 
-func ownerKey(node, service, id string) string {
-	return fold(node) + "\x00" + service + "\x00" + id
-}
+func ownerKey(node, service string) string { return fold(node) + "\x00" + service }
 
 // Index is the index of all checks.
 func (t Table) Index(w *mvcc.Watch) uint64 {
@@ -52,21 +50,24 @@ func (t Table) Index(w *mvcc.Watch) uint64 {
 func (t Table) Service(c catalog.Table, q *ServiceQuery, w *mvcc.Watch) ([]Entry, uint64) {
 	instances, index := c.Instances(&catalog.Instances{Service: q.Service, Tags: q.Tags, NodeMeta: q.NodeMeta}, w)
 	out := make([]Entry, len(instances))
+	var ofNode []*Check
 	for i, in := range instances {
-		checks := t.appendOwned([]*Check{}, in.Service.Node, "")
-		checks = t.appendOwned(checks, in.Service.Node, in.Service.ID)
+		if i == 0 || in.Node != instances[i-1].Node {
+			ofNode = t.owned(in.Service.Node, "")
+		}
+		own := t.owned(in.Service.Node, in.Service.ID)
+		checks := make([]*Check, 0, len(ofNode)+len(own))
+		checks = append(append(checks, ofNode...), own...)
 		out[i] = Entry{Node: in.Node, Service: in.Service, Checks: checks}
 	}
 	return out, index
 }
 
-// appendOwned appends the checks of an instance, or of the node itself if
-// service is empty.
-func (t Table) appendOwned(to []*Check, node, service string) []*Check {
-	for _, c := range t.byOwner.Prefix(ownerKey(node, service, ""), nil) {
-		to = append(to, c)
-	}
-	return to
+// owned returns the checks of an instance, or of the node itself if service is
+// empty. The list is the table's: nobody may write to it.
+func (t Table) owned(node, service string) []*Check {
+	checks, _ := t.byOwner.Get(ownerKey(node, service), nil)
+	return checks
 }
 
 // NodeChecks answers a [NodeChecks].
@@ -83,7 +84,7 @@ func (t Table) ServiceChecks(c catalog.Table, q *ServiceChecks, w *mvcc.Watch) (
 	instances, index := c.Instances(&catalog.Instances{Service: q.Service, NodeMeta: q.NodeMeta}, w)
 	out := []*Check{}
 	for _, in := range instances {
-		out = t.appendOwned(out, in.Service.Node, in.Service.ID)
+		out = append(out, t.owned(in.Service.Node, in.Service.ID)...)
 	}
 	return out, index
 }

@@ -3,6 +3,7 @@ package health
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/muster-sd/muster/kv/mvcc"
 )
@@ -12,7 +13,7 @@ import (
 type Txn struct {
 	checks  *mvcc.Txn[*Check]
 	marks   *mvcc.Txn[*Mark]
-	byOwner *mvcc.Txn[*Check]
+	byOwner *mvcc.Txn[[]*Check]
 	index   uint64
 }
 
@@ -40,19 +41,52 @@ func (x *Txn) Check(node, id string) *Check {
 }
 
 // ChecksOn returns all checks of a node and of the instances on it, by ID.
-func (x *Txn) ChecksOn(node string) []*Check { return rows(x.checks.Prefix(checkKey(node, ""))) }
-
-// ChecksOf returns the checks of an instance, by ID.
-func (x *Txn) ChecksOf(node, service string) []*Check {
-	return rows(x.byOwner.Prefix(ownerKey(node, service, "")))
-}
-
-func rows(pairs []mvcc.Pair[*Check]) []*Check {
+func (x *Txn) ChecksOn(node string) []*Check {
+	pairs := x.checks.Prefix(checkKey(node, ""))
 	out := make([]*Check, len(pairs))
 	for i, p := range pairs {
 		out[i] = p.Row
 	}
 	return out
+}
+
+// ChecksOf returns the checks of an instance, or of the node itself if service is
+// empty, by ID. What the transaction does next does not change the list, and
+// nobody may write to it.
+func (x *Txn) ChecksOf(node, service string) []*Check {
+	checks, _ := x.byOwner.Get(ownerKey(node, service))
+	return checks
+}
+
+// own puts a check into the list of its owner, in the place of one of its ID.
+func (x *Txn) own(c *Check) {
+	owned := x.ChecksOf(c.Node, c.ServiceID)
+	i, found := place(owned, c.ID)
+	next := make([]*Check, 0, len(owned)+1)
+	next = append(append(next, owned[:i]...), c)
+	if found {
+		i++
+	}
+	x.byOwner.Set(ownerKey(c.Node, c.ServiceID), append(next, owned[i:]...))
+}
+
+// disown takes a check from the list of its owner.
+func (x *Txn) disown(c *Check) {
+	owned := x.ChecksOf(c.Node, c.ServiceID)
+	i, found := place(owned, c.ID)
+	if !found {
+		return
+	}
+	if len(owned) == 1 {
+		x.byOwner.Delete(ownerKey(c.Node, c.ServiceID))
+		return
+	}
+	x.byOwner.Set(ownerKey(c.Node, c.ServiceID), slices.Concat(owned[:i], owned[i+1:]))
+}
+
+// place is where the check of an ID is, or belongs, in an ordered list.
+func place(checks []*Check, id string) (int, bool) {
+	return slices.BinarySearchFunc(checks, id, func(c *Check, id string) int { return strings.Compare(c.ID, id) })
 }
 
 // SetCheck writes a check and returns it as it was and as it is now. An equal
@@ -66,11 +100,11 @@ func (x *Txn) SetCheck(c Check) (old, now *Check) {
 			return nil, nil
 		}
 		if old.ServiceID != c.ServiceID {
-			x.byOwner.Delete(ownerKey(old.Node, old.ServiceID, old.ID))
+			x.disown(old)
 		}
 	}
 	x.checks.Set(checkKey(c.Node, c.ID), &c)
-	x.byOwner.Set(ownerKey(c.Node, c.ServiceID, c.ID), &c)
+	x.own(&c)
 	x.touch()
 	return old, &c
 }
@@ -81,7 +115,7 @@ func (x *Txn) DeleteCheck(node, id string) *Check {
 	if !ok {
 		return nil
 	}
-	x.byOwner.Delete(ownerKey(old.Node, old.ServiceID, old.ID))
+	x.disown(old)
 	x.touch()
 	return old
 }
@@ -102,11 +136,11 @@ func (x *Txn) Load(before, after any) bool {
 	switch r := row.(type) {
 	case *Check:
 		if old := x.Check(r.Node, r.ID); old != nil {
-			x.byOwner.Delete(ownerKey(old.Node, old.ServiceID, old.ID))
+			x.disown(old)
 		}
 		mvcc.Load(x.checks, checkKey(r.Node, r.ID), r, after != nil)
 		if after != nil {
-			x.byOwner.Set(ownerKey(r.Node, r.ServiceID, r.ID), r)
+			x.own(r)
 		}
 	case *Mark:
 		mvcc.Load(x.marks, r.Name, r, after != nil)
