@@ -18,13 +18,15 @@ func catalogNodes(c *call) (any, error) {
 		return nil, err
 	}
 	c.setMeta(meta, true)
-	out := make([]*node, 0, len(nodes))
-	for _, n := range nodes {
-		if shown := newNode(n, c.shownDatacenter()); keep(shown) {
-			out = append(out, shown)
+	return shared{meta, func() any {
+		out := make([]*node, 0, len(nodes))
+		for _, n := range nodes {
+			if shown := newNode(n, c.shownDatacenter()); keep(shown) {
+				out = append(out, shown)
+			}
 		}
-	}
-	return out, nil
+		return out
+	}}, nil
 }
 
 // catalogServices names all services with their tags. With a filter only
@@ -92,16 +94,18 @@ func catalogService(c *call) (any, error) {
 		return nil, err
 	}
 	c.setMeta(meta, true)
-	if c.value("peer") != "" {
-		return []*instance{}, nil // Muster has no peers
-	}
-	out := make([]*instance, 0, len(instances))
-	for _, i := range instances {
-		if shown := newInstance(i, c.shownDatacenter()); keep(shown) {
-			out = append(out, shown)
+	return shared{meta, func() any {
+		out := make([]*instance, 0, len(instances))
+		if c.value("peer") != "" {
+			return out // Muster has no peers
 		}
-	}
-	return out, nil
+		for _, i := range instances {
+			if shown := newInstance(i, c.shownDatacenter()); keep(shown) {
+				out = append(out, shown)
+			}
+		}
+		return out
+	}}, nil
 }
 
 // catalogNode shows a node with its instances by ID; null if there is none.

@@ -30,6 +30,7 @@ type Handler struct {
 	routes   map[string]*route
 	contexts sync.Pool // *chi.Context
 	zips     sync.Pool // *gzip.Writer
+	encoded  bodies
 	// draining ends when the agent wants waiting readers answered.
 	draining context.Context
 	drain    context.CancelFunc

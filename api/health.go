@@ -26,19 +26,21 @@ func healthService(c *call) (any, error) {
 		return nil, err
 	}
 	c.setMeta(meta, true)
-	out := make([]*serviceEntry, 0, len(entries))
-	if c.value("peer") != "" {
-		return out, nil // Muster has no peers
-	}
-	for i := range entries {
-		if passing && !allPass(&entries[i]) {
-			continue
+	return shared{meta, func() any {
+		out := make([]*serviceEntry, 0, len(entries))
+		if c.value("peer") != "" {
+			return out // Muster has no peers
 		}
-		if shown := newServiceEntry(&entries[i], c.shownDatacenter()); keep(shown) {
-			out = append(out, shown)
+		for i := range entries {
+			if passing && !allPass(&entries[i]) {
+				continue
+			}
+			if shown := newServiceEntry(&entries[i], c.shownDatacenter()); keep(shown) {
+				out = append(out, shown)
+			}
 		}
-	}
-	return out, nil
+		return out
+	}}, nil
 }
 
 // allPass reports whether every check of e passes, which is more than that none

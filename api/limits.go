@@ -26,6 +26,12 @@ const (
 	// hashPoll is how often a reader who waits by hash looks at the instance
 	// again. A look costs some microseconds.
 	hashPoll = 250 * time.Millisecond
+	// maxKeptBody is the largest encoded answer in bytes that is kept for the next
+	// who asks the same, maxKeptBodies bounds all of them together, and
+	// maxKeptAnswers their number.
+	maxKeptBody    = 4 << 20
+	maxKeptBodies  = 64 << 20
+	maxKeptAnswers = 8192
 	// minGzip is the smallest body in bytes that is compressed: below it the
 	// answer fits one packet either way.
 	minGzip = 1400

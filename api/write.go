@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -76,6 +77,8 @@ func (h *Handler) write(c *call, value any, err error) {
 		h.writeBody(c, v.status, v.body)
 	case judged:
 		h.writeJSON(c, v.status, v.value)
+	case shared:
+		h.writeShared(c, v)
 	default:
 		h.writeJSON(c, http.StatusOK, value)
 	}
@@ -84,10 +87,20 @@ func (h *Handler) write(c *call, value any, err error) {
 // writeJSON answers with a value as JSON: compact, or indented with a line end
 // if the request or the configuration wants it pretty.
 func (h *Handler) writeJSON(c *call, status int, value any) {
+	body, err := h.encode(c, value)
+	if err != nil {
+		writeText(c.w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	c.w.Header()["Content-Type"] = valueJSON
+	h.writeBody(c, status, body)
+}
+
+// encode makes JSON of a value.
+func (h *Handler) encode(c *call, value any) ([]byte, error) {
 	body, err := json.Marshal(value)
 	if err != nil {
-		writeText(c.w, http.StatusInternalServerError, "Cannot encode the answer: "+err.Error())
-		return
+		return nil, fmt.Errorf("cannot encode the answer: %w", err)
 	}
 	if h.Config.Pretty || c.has("pretty") {
 		var pretty bytes.Buffer
@@ -96,19 +109,27 @@ func (h *Handler) writeJSON(c *call, status int, value any) {
 			body = pretty.Bytes()
 		}
 	}
-	c.w.Header()["Content-Type"] = valueJSON
-	h.writeBody(c, status, body)
+	return body, nil
 }
 
 // writeBody answers with bytes, compressed if the client takes that and it is
 // worth the while.
 func (h *Handler) writeBody(c *call, status int, body []byte) {
-	header := c.w.Header()
-	if len(body) >= minGzip && acceptsGzip(c.r.Header) {
-		header.Set("Content-Encoding", "gzip")
+	if zips(c, body) {
+		c.w.Header().Set("Content-Encoding", "gzip")
 		body = h.zip(body)
 	}
-	header.Set("Content-Length", strconv.Itoa(len(body)))
+	send(c, status, body)
+}
+
+// zips reports whether a body is to be compressed for this client.
+func zips(c *call, body []byte) bool {
+	return len(body) >= minGzip && acceptsGzip(c.r.Header)
+}
+
+// send writes a status and a body as it is.
+func send(c *call, status int, body []byte) {
+	c.w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
 	c.w.WriteHeader(status)
 	// A client that is gone cannot be told.
 	_, _ = c.w.Write(body)
