@@ -309,7 +309,7 @@ func TestIndexes(t *testing.T) {
 		{"an instance's name in another case", []op{node("n1", "a"), service("n1", "w", "web"), service("n1", "w", "WEB")},
 			map[string]uint64{"service web": 3}},
 		{"a node goes", []op{node("n1", "a"), node("n2", "a"), service("n1", "w", "web"), service("n2", "v", "web"), service("n1", "d", "db"), noNode("n1"), node("n3", "a")},
-			map[string]uint64{"nodes": 7, "node n1": 6, "node none": 6, "node n2": 4, "service web": 6, "service db": 6, "services": 6}},
+			map[string]uint64{"nodes": 7, "node n1": 6, "node none": 6, "detail none": 6, "detail abc": 7, "node n2": 4, "service web": 6, "service db": 6, "services": 6}},
 		{"a node comes back", []op{node("n1", "a"), noNode("N1"), node("n1", "a")},
 			map[string]uint64{"nodes": 3, "node n1": 3, "node none": 2}},
 	} {
