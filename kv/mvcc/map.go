@@ -67,28 +67,43 @@ func (m Map[V]) Prefix(prefix string, w *Watch) iter.Seq2[[]byte, V] {
 
 // Txn begins a transaction. Changes of persisted rows are noted in j; a map
 // that is derived from others passes nil.
-func (m Map[V]) Txn(j *Journal) *Txn[V] {
-	t := m.tree.Txn()
-	t.TrackMutate(true)
-	return &Txn[V]{txn: t, journal: j}
+func (m Map[V]) Txn(j *Journal) *Txn[V] { return &Txn[V]{base: m.tree, journal: j} }
+
+// Txn makes the next version of a [Map]. Dropping it undoes it. One that changes
+// nothing costs nothing.
+type Txn[V any] struct {
+	base    *iradix.Tree[leaf[V]]
+	txn     *iradix.Txn[leaf[V]] // nil until the first change
+	journal *Journal
 }
 
-// Txn makes the next version of a [Map]. Dropping it undoes it.
-type Txn[V any] struct {
-	txn     *iradix.Txn[leaf[V]]
-	journal *Journal
+// open is the transaction of the tree, for a change.
+func (t *Txn[V]) open() *iradix.Txn[leaf[V]] {
+	if t.txn == nil {
+		t.txn = t.base.Txn()
+		t.txn.TrackMutate(true)
+	}
+	return t.txn
+}
+
+// root is the tree as it is now, until the next change.
+func (t *Txn[V]) root() *iradix.Node[leaf[V]] {
+	if t.txn == nil {
+		return t.base.Root()
+	}
+	return t.txn.Root()
 }
 
 // Get returns the row of key as the transaction has it now.
 func (t *Txn[V]) Get(key string) (V, bool) {
-	l, ok := t.txn.Get([]byte(key))
+	l, ok := t.root().Get([]byte(key))
 	return l.row, ok
 }
 
 // Prefix returns the rows whose keys begin with prefix as they are now, in
 // order. What the transaction does next does not change the list.
 func (t *Txn[V]) Prefix(prefix string) []Pair[V] {
-	it := t.txn.Root().Iterator()
+	it := t.root().Iterator()
 	it.SeekPrefix([]byte(prefix))
 	var out []Pair[V]
 	for key, l, ok := it.Next(); ok; key, l, ok = it.Next() {
@@ -99,7 +114,7 @@ func (t *Txn[V]) Prefix(prefix string) []Pair[V] {
 
 // Has reports whether any key begins with prefix.
 func (t *Txn[V]) Has(prefix string) bool {
-	it := t.txn.Root().Iterator()
+	it := t.root().Iterator()
 	it.SeekPrefix([]byte(prefix))
 	_, _, ok := it.Next()
 	return ok
@@ -117,7 +132,7 @@ func (t *Txn[V]) Set(key string, row V) (V, bool) {
 	if t.journal != nil {
 		l.stamp = t.journal.stamp(row)
 	}
-	old, had := t.txn.Insert([]byte(key), l)
+	old, had := t.open().Insert([]byte(key), l)
 	if t.journal != nil {
 		c := Change{Key: key, After: row}
 		if had {
@@ -130,7 +145,11 @@ func (t *Txn[V]) Set(key string, row V) (V, bool) {
 
 // Delete removes the row of key and returns it, if there was one.
 func (t *Txn[V]) Delete(key string) (V, bool) {
-	old, had := t.txn.Delete([]byte(key))
+	if _, had := t.root().Get([]byte(key)); !had {
+		var none V
+		return none, false
+	}
+	old, had := t.open().Delete([]byte(key))
 	if had && t.journal != nil {
 		t.journal.add(Change{Key: key, Before: old.row}, old.stamp, stamp{})
 	}
@@ -139,12 +158,19 @@ func (t *Txn[V]) Delete(key string) (V, bool) {
 
 // Commit returns the next version. Nobody is woken until [Txn.Notify].
 func (t *Txn[V]) Commit() Map[V] {
+	if t.txn == nil {
+		return Map[V]{tree: t.base}
+	}
 	return Map[V]{tree: t.txn.CommitOnly()}
 }
 
 // Notify wakes all who watch something that the transaction changed. It is
 // called once, after the new version can be seen.
-func (t *Txn[V]) Notify() { t.txn.Notify() }
+func (t *Txn[V]) Notify() {
+	if t.txn != nil {
+		t.txn.Notify()
+	}
+}
 
 // Path yields the rows whose keys are prefixes of key, shortest first, key
 // itself included.
