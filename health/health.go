@@ -108,15 +108,14 @@ type Entry struct {
 }
 
 // Worst is the worst status among the entry's checks: critical, else warning,
-// else passing. A status that is none of the three counts as warning.
+// else passing. A status that is none of the three counts for nothing.
 func (e *Entry) Worst() Status {
 	worst := Passing
 	for _, c := range e.Checks {
 		switch c.Status {
-		case Passing:
 		case Critical:
 			return Critical
-		default:
+		case Warning:
 			worst = Warning
 		}
 	}

@@ -98,9 +98,9 @@ func TestWorst(t *testing.T) {
 		{[]health.Status{health.Passing, health.Warning}, health.Warning},
 		{[]health.Status{health.Warning, health.Critical}, health.Critical},
 		{[]health.Status{health.Critical, health.Warning, health.Passing}, health.Critical},
-		{[]health.Status{health.Passing, "so-so"}, health.Warning},
+		{[]health.Status{health.Passing, "so-so"}, health.Passing},
 		{[]health.Status{"so-so", health.Critical}, health.Critical},
-		{[]health.Status{""}, health.Warning},
+		{[]health.Status{""}, health.Passing},
 	} {
 		var e health.Entry
 		for _, s := range c.of {
