@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
+	"unicode"
+	"unicode/utf8"
 )
 
 // LevelTrace is below slog.LevelDebug: what libraries say of each step.
@@ -64,14 +67,16 @@ func (h *lineHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 			next.component = rootComponent + "." + a.Value.String()
 			continue
 		}
-		a.Key = h.group + a.Key
-		next.attrs = append(next.attrs, a)
+		next.attrs = flatten(next.attrs, h.group, a)
 	}
 	return &next
 }
 
 // WithGroup returns a handler that puts name before the keys that follow.
 func (h *lineHandler) WithGroup(name string) slog.Handler {
+	if name == "" {
+		return h
+	}
 	next := *h
 	next.group += name + "."
 	return &next
@@ -81,8 +86,7 @@ func (h *lineHandler) WithGroup(name string) slog.Handler {
 func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 	attrs := append([]slog.Attr(nil), h.attrs...)
 	r.Attrs(func(a slog.Attr) bool {
-		a.Key = h.group + a.Key
-		attrs = append(attrs, a)
+		attrs = flatten(attrs, h.group, a)
 		return true
 	})
 	write := h.line
@@ -93,16 +97,36 @@ func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 	return err
 }
 
+// flatten appends an attribute by its whole name, and a group by its members.
+// Attributes without name and value are left out.
+func flatten(attrs []slog.Attr, group string, a slog.Attr) []slog.Attr {
+	if a.Equal(slog.Attr{}) {
+		return attrs
+	}
+	a.Value = a.Value.Resolve()
+	if a.Value.Kind() != slog.KindGroup {
+		a.Key = group + a.Key
+		return append(attrs, a)
+	}
+	if a.Key != "" {
+		group += a.Key + "."
+	}
+	for _, member := range a.Value.Group() {
+		attrs = flatten(attrs, group, member)
+	}
+	return attrs
+}
+
 func (h *lineHandler) line(r slog.Record, attrs []slog.Attr) []byte {
 	var b bytes.Buffer
 	b.WriteString(r.Time.UTC().Format("2006-01-02T15:04:05.000Z"))
 	fmt.Fprintf(&b, " %-7s ", "["+levelName(r.Level)+"]")
-	b.WriteString(h.component + ": " + r.Message)
+	b.WriteString(h.component + ": " + oneLine(r.Message))
 	for i, a := range attrs {
 		if i == 0 {
 			b.WriteByte(':')
 		}
-		b.WriteString(" " + a.Key + "=" + quoted(a.Value.Resolve().String()))
+		b.WriteString(" " + a.Key + "=" + quoted(a.Value.String()))
 	}
 	b.WriteByte('\n')
 	return b.Bytes()
@@ -111,24 +135,30 @@ func (h *lineHandler) line(r slog.Record, attrs []slog.Attr) []byte {
 func (h *lineHandler) object(r slog.Record, attrs []slog.Attr) []byte {
 	m := map[string]any{}
 	for _, a := range attrs {
-		v := a.Value.Resolve()
-		switch v.Kind() {
-		case slog.KindBool, slog.KindInt64, slog.KindUint64, slog.KindFloat64:
-			m[a.Key] = v.Any()
+		switch a.Value.Kind() {
+		case slog.KindBool, slog.KindInt64, slog.KindUint64:
+			m[a.Key] = a.Value.Any()
+		case slog.KindFloat64:
+			if f := a.Value.Float64(); math.IsNaN(f) || math.IsInf(f, 0) {
+				m[a.Key] = a.Value.String() // JSON has no such numbers
+			} else {
+				m[a.Key] = f
+			}
 		default:
-			m[a.Key] = v.String()
+			m[a.Key] = a.Value.String()
 		}
 	}
 	m["@level"] = strings.ToLower(levelName(r.Level))
 	m["@message"] = r.Message
 	m["@module"] = h.component
 	m["@timestamp"] = r.Time.Format("2006-01-02T15:04:05.000000Z07:00")
-	b, err := json.Marshal(m)
-	if err != nil {
-		// Floats that are no numbers are all that JSON cannot hold.
-		return h.line(r, attrs)
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false) // as people read it
+	if err := encoder.Encode(m); err != nil {
+		return h.line(r, attrs) // nothing in m can fail
 	}
-	return append(b, '\n')
+	return b.Bytes()
 }
 
 func levelName(l slog.Level) string {
@@ -146,10 +176,25 @@ func levelName(l slog.Level) string {
 	}
 }
 
-// quoted puts a value in quotes where it would not read as one word.
+// quoted puts a value in quotes where it would not read as one word, or would
+// do something to the terminal.
 func quoted(s string) string {
-	if s == "" || strings.ContainsAny(s, " \t\r\n\"=") {
+	if s == "" || strings.ContainsAny(s, " \"=") || !printable(s) {
 		return strconv.Quote(s)
 	}
 	return s
+}
+
+// oneLine keeps a message from breaking its line, or from doing something to the
+// terminal.
+func oneLine(s string) string {
+	if printable(s) {
+		return s
+	}
+	escaped := strconv.Quote(strings.TrimRight(s, "\r\n"))
+	return strings.ReplaceAll(escaped[1:len(escaped)-1], `\"`, `"`)
+}
+
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) })
 }
