@@ -2,12 +2,14 @@ package agent
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"sync"
+	"time"
 )
 
-// tooMany is what a client gets on a connection above its limit, before any
-// request of it is read.
+// tooMany is what a client gets on a connection above its limit, whatever it
+// asks for.
 func tooMany(limit int) string {
 	text := fmt.Sprintf("this address already has %d open connections, as many as limits.http_max_conns_per_client allows\n", limit)
 	return fmt.Sprintf("HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(text), text)
@@ -20,15 +22,20 @@ func limitPerClient(l net.Listener, limit int) net.Listener {
 	if limit <= 0 || l.Addr().Network() == "unix" {
 		return l
 	}
-	return &limitedListener{Listener: l, limit: limit, open: map[string]int{}}
+	return &limitedListener{Listener: l, limit: limit, open: map[string]int{}, refused: map[net.Conn]struct{}{}}
 }
 
 type limitedListener struct {
 	net.Listener
 	limit int
 
-	mu   sync.Mutex
-	open map[string]int
+	mu        sync.Mutex
+	open      map[string]int
+	refused   map[net.Conn]struct{} // connections that are told why they are
+	closed    bool
+	refusals  sync.WaitGroup
+	closeOnce sync.Once
+	closeErr  error
 }
 
 // Accept waits for the next connection of a client that is within its limit.
@@ -45,10 +52,59 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		if l.enter(host) {
 			return &limitedConn{Conn: c, leave: func() { l.leave(host) }}, nil
 		}
-		// The answer fits the socket's buffer, so this does not wait.
-		_, _ = c.Write([]byte(tooMany(l.limit)))
-		_ = c.Close()
+		l.refuse(c)
 	}
+}
+
+// Close closes the listener and cuts off those who are being refused. The
+// connections that were accepted stay open. It may be called more than once.
+func (l *limitedListener) Close() error {
+	l.closeOnce.Do(func() {
+		l.closeErr = l.Listener.Close()
+		l.mu.Lock()
+		l.closed = true
+		for c := range l.refused {
+			_ = c.Close()
+		}
+		l.mu.Unlock()
+		l.refusals.Wait()
+	})
+	return l.closeErr
+}
+
+// refuse tells a client that it has too many connections, without holding up
+// the others.
+func (l *limitedListener) refuse(c net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || len(l.refused) == maxRefusals {
+		_ = c.Close()
+		return
+	}
+	l.refused[c] = struct{}{}
+	l.refusals.Go(func() {
+		answerTooMany(c, l.limit)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.refused, c)
+	})
+}
+
+// answerTooMany gives the client a moment to say something first, because clients
+// take an answer to nothing for a fault, and reads on until the client closes,
+// because an unread rest would make the kernel take the answer back.
+func answerTooMany(c net.Conn, limit int) {
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(refusalPause))
+	_, _ = c.Read(make([]byte, 1))
+	_ = c.SetDeadline(time.Now().Add(refusalLimit))
+	if _, err := io.WriteString(c, tooMany(limit)); err != nil {
+		return
+	}
+	if half, ok := c.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+	_, _ = io.CopyN(io.Discard, c, refusalBytes)
 }
 
 func (l *limitedListener) enter(host string) bool {

@@ -25,6 +25,19 @@ const (
 	lockLimit = 2 * time.Second
 	// lockRetry is between two tries for the lock.
 	lockRetry = 50 * time.Millisecond
+	// socketProbe is how long a socket that stands where this agent's is to be
+	// may take to answer: on one machine that is no time at all.
+	socketProbe = time.Second
+	// refusalPause is how long a client above its limit of connections may take
+	// to begin its request before it is told so unasked.
+	refusalPause = 200 * time.Millisecond
+	// refusalLimit bounds the time that it then has to read why.
+	refusalLimit = time.Second
+	// refusalBytes bounds what is read of such a request.
+	refusalBytes = 64 << 10
+	// maxRefusals bounds how many clients are refused at once with a text. Those
+	// beyond it are only cut off.
+	maxRefusals = 64
 	// beginRetry is between two tries to give a new cluster its ID.
 	beginRetry = 100 * time.Millisecond
 )

@@ -35,18 +35,19 @@ func (a *Agent) bind() error {
 		a.sockets.Server = l
 	}
 	a.closes("server port", a.sockets.Server.Close)
-	if a.sockets.HTTP == nil {
+	given := a.sockets.HTTP
+	a.sockets.HTTP = nil
+	for _, l := range given {
+		a.takeHTTP(l)
+	}
+	if given == nil {
 		for _, address := range c.HTTPAddrs {
 			l, err := a.listenHTTP(address)
 			if err != nil {
 				return err
 			}
-			a.sockets.HTTP = append(a.sockets.HTTP, l)
-			a.closes("HTTP listener", l.Close)
+			a.takeHTTP(l)
 		}
-	}
-	for i, l := range a.sockets.HTTP {
-		a.sockets.HTTP[i] = limitPerClient(l, c.HTTPMaxConnsPerClient)
 	}
 	if a.sockets.DNSPackets == nil {
 		for _, address := range c.DNSAddrs {
@@ -56,6 +57,31 @@ func (a *Agent) bind() error {
 		}
 	}
 	return nil
+}
+
+// takeGiven makes the agent the owner of the sockets that were handed in, so
+// that they are closed even if New fails before it comes to bind.
+func (a *Agent) takeGiven() error {
+	if a.sockets.Server != nil {
+		a.closes("server port", a.sockets.Server.Close)
+	}
+	for _, l := range a.sockets.HTTP {
+		a.closes("HTTP listener", l.Close)
+	}
+	for _, c := range a.sockets.DNSPackets {
+		a.closes("DNS socket", c.Close)
+	}
+	for _, l := range a.sockets.DNSStreams {
+		a.closes("DNS listener", l.Close)
+	}
+	return nil
+}
+
+// takeHTTP puts a listener among those of HTTP.
+func (a *Agent) takeHTTP(l net.Listener) {
+	l = limitPerClient(l, a.config.HTTPMaxConnsPerClient)
+	a.sockets.HTTP = append(a.sockets.HTTP, l)
+	a.closes("HTTP listener", l.Close)
 }
 
 // closes undoes a bind. A socket that was closed in an orderly stop already is
@@ -78,9 +104,7 @@ func (a *Agent) listenHTTP(address string) (net.Listener, error) {
 		}
 		return l, nil
 	}
-	if err := os.Remove(path); err == nil {
-		a.logger.Warn("Removed the file that stood where a socket is to be", "path", path)
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	if err := a.removeStale(path); err != nil {
 		return nil, bindError("HTTP", "addresses.http", address, err)
 	}
 	l, err := net.Listen("unix", path)
@@ -91,6 +115,29 @@ func (a *Agent) listenHTTP(address string) (net.Listener, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
+}
+
+// removeStale removes a socket that an earlier agent left behind. What is no
+// socket, or has somebody behind it, stays and is an error.
+func (a *Agent) removeStale(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode().Type() != fs.ModeSocket:
+		return errors.New("a file that is not a socket stands there: move it away, or choose another path")
+	}
+	if conn, err := net.DialTimeout("unix", path, socketProbe); err == nil {
+		_ = conn.Close()
+		return errors.New("another process listens there")
+	}
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	a.logger.Warn("Removed a socket that nobody listens on", "path", path)
+	return nil
 }
 
 // ownSocket gives a socket the configured owner and mode.
