@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,7 +50,9 @@ type Agent struct {
 	level  *slog.LevelVar
 	undo   undo
 
-	self    catalog.Node
+	id      string   // the node's ID
+	dir     *dataDir // nil if nothing is kept
+	self    atomic.Pointer[catalog.Node]
 	member  gossip.Member
 	machine *state.Machine
 	node    *consensus.Node
@@ -63,6 +66,7 @@ type Agent struct {
 	started time.Time
 
 	reloading sync.Mutex
+	running   *config.Config // the newest one that was taken over; guarded by reloading
 	left      atomic.Bool
 	leave     chan struct{} // closed by Leave
 	stopped   chan struct{} // closed when Run has returned
@@ -81,6 +85,7 @@ type Agent struct {
 func New(o Options) (*Agent, error) {
 	a := &Agent{
 		config:  o.Config,
+		running: o.Config,
 		logger:  o.Logger,
 		level:   o.Level,
 		sockets: o.Listeners,
@@ -89,6 +94,7 @@ func New(o Options) (*Agent, error) {
 		started: time.Now(),
 	}
 	for _, step := range []func() error{
+		a.takeGiven,
 		a.openIdentity,
 		a.bind,
 		a.openConsensus,
@@ -115,10 +121,12 @@ func (a *Agent) openIdentity() error {
 		if id, err = dir.nodeID(c.NodeID); err != nil {
 			return err
 		}
+		a.dir = dir
 	} else if id == "" {
 		id = newUUID()
 	}
-	a.self = selfNode(c, id)
+	a.id = id
+	a.setSelf(selfNode(c, id))
 	a.member = selfMember(c, id)
 	a.pool = gossip.NewAlone(a.member)
 	return nil
@@ -130,7 +138,7 @@ func (a *Agent) openConsensus() error {
 	c := a.config
 	a.machine = state.NewMachine()
 	cluster := func() [16]byte { return a.machine.View().Cluster() }
-	a.mux = rpc.NewMux(rpc.MuxConfig{Listener: a.sockets.Server, ID: a.self.ID, Cluster: cluster, Logger: a.part("server.rpc")})
+	a.mux = rpc.NewMux(rpc.MuxConfig{Listener: a.sockets.Server, ID: a.id, Cluster: cluster, Logger: a.part("server.rpc")})
 	a.undo.push("server port", a.mux.Close)
 
 	dir := ""
@@ -138,14 +146,14 @@ func (a *Agent) openConsensus() error {
 		dir = filepath.Join(c.DataDir, raftFolder)
 	}
 	node, err := consensus.Open(consensus.Config{
-		ID:  a.self.ID,
-		Dir: dir,
-		FSM: a.machine,
+		ID:         a.id,
+		Dir:        dir,
+		FSM:        a.machine,
+		CheckEntry: state.CheckEntry,
 		Stream: stream{
 			Listener: a.mux.Raft(),
-			dialer:   rpc.Dialer{ID: a.self.ID, Cluster: cluster, Resolve: a.resolve},
+			dialer:   rpc.Dialer{ID: a.id, Cluster: cluster, Resolve: a.resolve},
 		},
-		CheckEntry:        state.CheckEntry,
 		Multiplier:        c.RaftMultiplier,
 		SnapshotThreshold: uint64(c.RaftSnapshotThreshold),
 		SnapshotInterval:  c.RaftSnapshotInterval,
@@ -157,6 +165,14 @@ func (a *Agent) openConsensus() error {
 	}
 	a.undo.push("Raft node", node.Stop)
 	a.node = node
+	if err := a.ownsData(); err != nil {
+		return err
+	}
+	if a.dir != nil {
+		if err := a.dir.keepNodeID(a.id); err != nil {
+			return err
+		}
+	}
 	a.backend = &backend{
 		datacenter: c.Datacenter,
 		nodeName:   c.NodeName,
@@ -171,6 +187,24 @@ func (a *Agent) openConsensus() error {
 		}
 	}
 	return nil
+}
+
+// ownsData refuses data whose servers do not include this one: it could never
+// lead with it again.
+func (a *Agent) ownsData() error {
+	peers := a.node.Peers()
+	var ids []string
+	for _, p := range peers {
+		if p.ID == a.id {
+			return nil
+		}
+		ids = append(ids, p.ID)
+	}
+	if len(peers) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the data in %s belongs to the server with the node ID %s, and this node has the ID %s: configure that node_id, or use another data directory",
+		a.dir.path, strings.Join(ids, ", "), a.id)
 }
 
 // stream is what Raft reaches other servers by.
@@ -198,7 +232,7 @@ func (a *Agent) resolve(id string) (string, error) {
 func (a *Agent) openLocal() error {
 	c := a.config
 	registry, err := local.New(local.Config{
-		Node:                a.self,
+		Node:                *a.self.Load(),
 		DataDir:             c.DataDir,
 		CheckUpdateInterval: c.CheckUpdateInterval,
 		CheckOutputMaxSize:  c.CheckOutputMaxSize,
@@ -224,6 +258,7 @@ func (a *Agent) openEdges() error {
 			NodeName:         c.NodeName,
 			Pretty:           c.Dev,
 			MaxValueSize:     c.KVMaxValueSize,
+			MaxTxnSize:       c.TxnMaxReqLen,
 			DefaultQueryTime: c.DefaultQueryTime,
 			MaxQueryTime:     c.MaxQueryTime,
 			ResponseHeaders:  c.HTTPResponseHeaders,
@@ -234,6 +269,7 @@ func (a *Agent) openEdges() error {
 		Keys:    a.backend,
 		Catalog: a.backend,
 		Health:  a.backend,
+		Txn:     a.backend,
 		Status:  status{a},
 		Local:   registry{a.local, c.NodeName},
 		Agent:   about{a},
@@ -269,8 +305,11 @@ func (a *Agent) part(name string) *slog.Logger { return a.logger.With(ComponentK
 // returns nil unless something failed. It is called once.
 func (a *Agent) Run(ctx context.Context) error {
 	defer close(a.stopped)
+	// Raft takes the end of its port for a failure, so the port outlives it: the
+	// undoing of New ends both.
+	port := newGroup(context.WithoutCancel(ctx))
+	port.start("server port", a.mux.Run)
 	back := newGroup(context.WithoutCancel(ctx))
-	back.start("server port", a.mux.Run)
 	back.start("leader's duties", a.lead)
 	back.start("local registry", func(ctx context.Context) error { return a.local.Run(ctx, a.backend) })
 
@@ -286,14 +325,17 @@ func (a *Agent) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-a.leave:
 		case <-back.ctx.Done():
+		case <-port.ctx.Done():
 		}
 		return nil
 	})
 	a.logger.Info(PhraseRunning)
 
-	err := front.wait()
+	err := front.wait(stopLimit)
 	back.cancel()
-	err = errors.Join(err, back.wait(), a.undo.run(stopLimit))
+	err = errors.Join(err, back.wait(stopLimit), a.undo.run(stopLimit))
+	port.cancel()
+	err = errors.Join(err, port.wait(stopLimit))
 	a.logger.Info(PhraseStopped)
 	return err
 }
@@ -304,16 +346,12 @@ func (a *Agent) lead(ctx context.Context) error {
 		log := a.part("leader")
 		log.Info(PhraseLeading)
 		defer log.Info(PhraseNotLeading)
-		for a.backend.beginCluster(ctx) != nil {
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(beginRetry):
-			}
+		if err := a.begin(ctx, log); err != nil {
+			return err
 		}
 		return leader.Run(ctx, leader.Deps{
 			Pool: a.pool,
-			Self: a.self,
+			Self: func() catalog.Node { return *a.self.Load() },
 			View: a.machine.View,
 			Apply: func(ctx context.Context, cmd any) error {
 				_, err := a.backend.apply(a.duty(ctx), cmd)
@@ -323,6 +361,25 @@ func (a *Agent) lead(ctx context.Context) error {
 			Logger: log,
 		})
 	})
+}
+
+// begin gives a new cluster its ID, over and over until that succeeds or ctx
+// ends.
+func (a *Agent) begin(ctx context.Context, log *slog.Logger) error {
+	retry := time.NewTicker(beginRetry)
+	defer retry.Stop()
+	for {
+		err := a.backend.beginCluster(a.duty(ctx))
+		if err == nil {
+			return nil
+		}
+		log.Warn("this will be tried again", "error", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-retry.C:
+		}
+	}
 }
 
 // serveHTTP serves one listener until ctx ends, and then finishes what is under
@@ -339,23 +396,24 @@ func (a *Agent) serveHTTP(ctx context.Context, l net.Listener) error {
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(a.part("http").Handler(), slog.LevelDebug),
 	}
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(l) }()
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(l) }()
 	a.part("http").Info(PhraseHTTP, "address", l.Addr().String(), "network", l.Addr().Network())
+	var failure error
 	select {
-	case err := <-failed:
-		return err
+	case failure = <-ended:
+		ended <- nil
 	case <-ctx.Done():
 	}
 	a.handler.Drain()
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
 	defer cancel()
-	err := server.Shutdown(limited)
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = server.Close()
+	if server.Shutdown(limited) != nil {
+		// What was not done in time is cut off.
+		_ = server.Close()
 	}
-	<-failed
-	return err
+	<-ended
+	return failure
 }
 
 // Leave takes the agent out of service for good, in an orderly way, and returns
@@ -401,4 +459,4 @@ func (a *Agent) ServerAddr() string {
 }
 
 // NodeID is the node's ID.
-func (a *Agent) NodeID() string { return a.self.ID }
+func (a *Agent) NodeID() string { return a.id }

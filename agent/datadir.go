@@ -22,6 +22,9 @@ const (
 	raftFolder = "raft"
 )
 
+// halfWritten is what follows the name of a file until it is whole.
+const halfWritten = ".*.tmp"
+
 // diskFormat is what the format file says: the layout of everything beside it.
 const diskFormat = "muster 1\n"
 
@@ -46,7 +49,7 @@ func openDataDir(path string) (*dataDir, error) {
 		return nil, err
 	}
 	d := &dataDir{path: path, lock: lock}
-	if err := d.writeFormat(); err != nil {
+	if err := errors.Join(d.removeHalfWritten(), d.writeFormat()); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot write to the data directory %s: %w", path, err), d.close())
 	}
 	return d, nil
@@ -73,6 +76,9 @@ func checkFormat(path string) error {
 	for _, e := range entries {
 		switch e.Name() {
 		case nodeIDFile, lockFile, "lost+found":
+			continue
+		}
+		if isHalfWritten(e.Name()) {
 			continue
 		}
 		if looksLikeConsul(path) {
@@ -119,6 +125,31 @@ func lockDir(path string) (*os.File, error) {
 	}
 }
 
+// isHalfWritten reports whether a name is that of a file that [dataDir.write] was
+// kept from finishing.
+func isHalfWritten(name string) bool {
+	for _, of := range []string{formatFile, nodeIDFile} {
+		if matched, _ := filepath.Match(of+halfWritten, name); matched {
+			return true
+		}
+	}
+	return false
+}
+
+// removeHalfWritten removes what a crash left of files that were being written.
+func (d *dataDir) removeHalfWritten() error {
+	entries, err := os.ReadDir(d.path)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if isHalfWritten(e.Name()) {
+			err = errors.Join(err, os.Remove(filepath.Join(d.path, e.Name())))
+		}
+	}
+	return err
+}
+
 func (d *dataDir) writeFormat() error {
 	if _, err := os.Stat(filepath.Join(d.path, formatFile)); err == nil {
 		return nil
@@ -128,7 +159,7 @@ func (d *dataDir) writeFormat() error {
 
 // write puts a file in place whole and lasting: a crash leaves it or nothing.
 func (d *dataDir) write(name string, content []byte, mode fs.FileMode) error {
-	f, err := os.CreateTemp(d.path, name+".*.tmp")
+	f, err := os.CreateTemp(d.path, name+halfWritten)
 	if err != nil {
 		return err
 	}
@@ -158,34 +189,52 @@ func syncDir(path string) error {
 }
 
 // nodeID returns the node's ID: the configured one, else the one that was kept,
-// else a new one, which is kept. A server whose log knows it under another ID
-// could never lead again, so that is refused.
+// else a new one. It is kept at once if there is no data of a server yet. Data
+// without an ID is not given a new one: its server could never lead again.
 func (d *dataDir) nodeID(configured string) (string, error) {
 	path := filepath.Join(d.path, nodeIDFile)
-	b, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	kept, err := d.keptNodeID()
+	if err != nil {
 		return "", fmt.Errorf("cannot read the node ID: %w", err)
 	}
-	kept := strings.ToLower(strings.TrimSpace(string(b)))
-	if kept != "" && !validUUID(kept) {
-		return "", fmt.Errorf("the file %s holds %q, which is not a UUID: correct it, or remove it if this node was never part of a cluster", path, kept)
-	}
-	if kept != "" && (configured == "" || configured == kept) {
-		return kept, nil
-	}
-	if kept != "" {
-		if _, err := os.Stat(filepath.Join(d.path, raftFolder)); err == nil {
-			return "", fmt.Errorf("node_id is %s, but the data in %s belongs to node %s: configure that ID, or use another data directory", configured, d.path, kept)
-		}
-	}
+	_, err = os.Stat(filepath.Join(d.path, raftFolder))
+	fresh := errors.Is(err, fs.ErrNotExist)
 	id := configured
-	if id == "" {
+	switch {
+	case configured != "":
+	case kept != "" && !validUUID(kept):
+		return "", fmt.Errorf("the file %s holds %q, which is not a UUID: correct it, or remove it if this node was never part of a cluster", path, kept)
+	case kept != "":
+		id = kept
+	case fresh:
 		id = newUUID()
+	default:
+		return "", fmt.Errorf("the file %s is missing, but there is data of a server in %s: put the server's ID into the file or into node_id, or use another data directory", path, filepath.Join(d.path, raftFolder))
 	}
-	if err := d.write(nodeIDFile, []byte(id), 0o600); err != nil {
-		return "", fmt.Errorf("cannot keep the node ID in %s: %w", path, err)
+	if fresh {
+		return id, d.keepNodeID(id)
 	}
 	return id, nil
+}
+
+// keptNodeID is what the file of the node's ID holds, in lower case, or nothing.
+func (d *dataDir) keptNodeID() (string, error) {
+	b, err := os.ReadFile(filepath.Join(d.path, nodeIDFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	return strings.ToLower(strings.TrimSpace(string(b))), nil
+}
+
+// keepNodeID keeps the node's ID for the next start.
+func (d *dataDir) keepNodeID(id string) error {
+	if kept, err := d.keptNodeID(); err == nil && kept == id {
+		return nil
+	}
+	if err := d.write(nodeIDFile, []byte(id), 0o600); err != nil {
+		return fmt.Errorf("cannot keep the node ID in %s: %w", filepath.Join(d.path, nodeIDFile), err)
+	}
+	return nil
 }
 
 func (d *dataDir) close() error { return d.lock.Close() }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -62,11 +64,12 @@ type group struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	mu     sync.Mutex
+	under  map[string]int // parts that run, by name
 	err    error
 }
 
 func newGroup(ctx context.Context) *group {
-	g := &group{}
+	g := &group{under: map[string]int{}}
 	g.ctx, g.cancel = context.WithCancel(ctx)
 	return g
 }
@@ -74,21 +77,48 @@ func newGroup(ctx context.Context) *group {
 // start runs a part. The error of one that ended because it was told to is not
 // an error.
 func (g *group) start(name string, run func(ctx context.Context) error) {
+	g.mu.Lock()
+	g.under[name]++
+	g.mu.Unlock()
 	g.wg.Go(func() {
 		defer g.cancel()
 		err := run(g.ctx)
-		if err == nil || g.ctx.Err() != nil {
-			return
-		}
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		g.err = errors.Join(g.err, fmt.Errorf("the %s failed: %w", name, err))
+		g.ended(name, g.ctx.Err() != nil, err)
 	})
 }
 
-func (g *group) wait() error {
-	g.wg.Wait()
+// ended takes note of the end of a part.
+func (g *group) ended(name string, told bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.err
+	if g.under[name]--; g.under[name] == 0 {
+		delete(g.under, name)
+	}
+	if err != nil && !told {
+		g.err = errors.Join(g.err, fmt.Errorf("the %s failed: %w", name, err))
+	}
+}
+
+// wait waits for the context to end, and then for the parts, but not longer
+// than the limit: its error names those that have not ended by then.
+func (g *group) wait(limit time.Duration) error {
+	<-g.ctx.Done()
+	done := make(chan struct{})
+	go func() {
+		g.wg.Wait()
+		close(done)
+	}()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	err := g.err
+	for _, name := range slices.Sorted(maps.Keys(g.under)) {
+		err = errors.Join(err, fmt.Errorf("the %s did not stop within %s", name, limit))
+	}
+	return err
 }

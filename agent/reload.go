@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/muster-sd/muster/agent/config"
@@ -13,15 +14,20 @@ import (
 func (a *Agent) Reload(c *config.Config) error {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
-	if err := a.local.Load(c.Services, c.Checks); err != nil {
-		return err
-	}
-	a.local.SetNode(selfNode(a.withMeta(c), a.self.ID))
 	if a.dns != nil {
 		if err := a.dns.Reload(dnsSettings(c)); err != nil {
 			return err
 		}
 	}
+	if err := a.local.Load(c.Services, c.Checks); err != nil {
+		if a.dns != nil {
+			err = errors.Join(err, a.dns.Reload(dnsSettings(a.running)))
+		}
+		return err
+	}
+	a.running = c
+	a.setSelf(selfNode(a.withMeta(c), a.id))
+	a.local.SetNode(*a.self.Load())
 	if a.level != nil {
 		a.level.Set(c.LogLevel)
 	}

@@ -49,6 +49,9 @@ func selfNode(c *config.Config, id string) catalog.Node {
 	}
 }
 
+// setSelf replaces what must stand in the catalog about this agent's node.
+func (a *Agent) setSelf(n catalog.Node) { a.self.Store(&n) }
+
 // selfMember is this agent as other members would see it.
 func selfMember(c *config.Config, id string) gossip.Member {
 	tags := map[string]string{
@@ -107,7 +110,7 @@ func (s status) Datacenters(context.Context) ([]string, error) {
 // serverAddress is the address of a server's port as others reach it, or its ID
 // while no member has that ID.
 func (a *Agent) serverAddress(id string) string {
-	if id == a.self.ID {
+	if id == a.id {
 		return a.ServerAddr()
 	}
 	address, err := a.resolve(id)
@@ -170,9 +173,9 @@ func (s about) Self() api.Self {
 	}
 	return api.Self{
 		Datacenter: c.Datacenter, PrimaryDatacenter: c.PrimaryDatacenter,
-		NodeName: c.NodeName, NodeID: s.a.self.ID, Server: c.Server,
+		NodeName: c.NodeName, NodeID: s.a.id, Server: c.Server,
 		Version: CompatVersion, Revision: Revision(), BuildDate: date, MusterVersion: Version,
-		Meta: s.a.self.Meta, Debug: s.a.debugConfig(), Stats: s.a.stats(), Member: asMember(s.a.member),
+		Meta: s.a.self.Load().Meta, Debug: s.a.debugConfig(), Stats: s.a.stats(), Member: asMember(s.a.member),
 	}
 }
 
@@ -192,7 +195,7 @@ func (a *Agent) debugConfig() map[string]any {
 		"DevMode":              c.Dev,
 		"EnableDebug":          c.EnableDebug,
 		"HTTPPort":             c.Ports.HTTP,
-		"NodeID":               a.self.ID,
+		"NodeID":               a.id,
 		"NodeName":             c.NodeName,
 		"SerfAdvertiseAddrLAN": "tcp://" + netip.AddrPortFrom(c.AdvertiseAddr, uint16(c.Ports.SerfLAN)).String(),
 		"SerfPortLAN":          c.Ports.SerfLAN,

@@ -34,8 +34,8 @@ type Pool interface {
 // Deps is what the duties need.
 type Deps struct {
 	Pool Pool
-	// Self is the leader's own node as it must stand in the catalog.
-	Self catalog.Node
+	// Self returns the leader's own node as it must stand in the catalog now.
+	Self func() catalog.Node
 	// View is the newest view.
 	View func() *state.View
 	// Apply proposes a command and waits until it is applied.

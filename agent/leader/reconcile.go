@@ -105,7 +105,7 @@ func (d *Deps) write(ctx context.Context, m *gossip.Member, service *catalog.Ser
 // memberLeft removes the node and all that stands on it. The leader never
 // removes itself.
 func (d *Deps) memberLeft(ctx context.Context, m *gossip.Member) error {
-	if strings.EqualFold(m.Name, d.Self.Name) {
+	if strings.EqualFold(m.Name, d.Self().Name) {
 		return nil
 	}
 	view := d.View()
@@ -118,8 +118,8 @@ func (d *Deps) memberLeft(ctx context.Context, m *gossip.Member) error {
 // nodeOf is a member's node as far as gossip knows it; of itself the leader
 // knows everything.
 func (d *Deps) nodeOf(m *gossip.Member) catalog.Node {
-	if strings.EqualFold(m.Name, d.Self.Name) {
-		return d.Self
+	if strings.EqualFold(m.Name, d.Self().Name) {
+		return d.Self()
 	}
 	return catalog.Node{ID: m.ID, Name: m.Name, Address: m.Addr.String()}
 }
@@ -131,7 +131,7 @@ func (d *Deps) standsAs(n *catalog.Node) bool {
 	if has == nil {
 		return false
 	}
-	if strings.EqualFold(n.Name, d.Self.Name) {
+	if strings.EqualFold(n.Name, d.Self().Name) {
 		return has.Equal(n)
 	}
 	return has.ID == n.ID && has.Address == n.Address
