@@ -11,6 +11,10 @@ const (
 	MaxChecks = 50_000
 	// MaxFileSize is how many bytes the file of a persisted definition may have.
 	MaxFileSize = 4 << 20
+	// MaxJournalSize is how many bytes the definitions of one registration, a
+	// service with its checks, may have together as they are written down before
+	// they take the place of others.
+	MaxJournalSize = 64 << 20
 )
 
 // Times of keeping the catalog true.

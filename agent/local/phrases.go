@@ -15,6 +15,7 @@ const (
 	logShortDeregister = "Time until a critical service is removed is below the minimum"
 	logSameCheckID     = "Two checks of a service have the same ID, the later one counts"
 	logTemporary       = "Removed what an interrupted write left behind"
+	logFinished        = "Finished a registration that was under way when the agent ended"
 	logDamagedFile     = "Cannot read a persisted definition, it is left as it is"
 	logOrphan          = "Left out a persisted check, perhaps its service is in a damaged file"
 	logPurged          = "Removed a persisted definition"

@@ -42,7 +42,10 @@ func openStore(folder string, logger *slog.Logger) (*store, error) {
 			return nil, fmt.Errorf("cannot make the folder of persisted definitions: %w", err)
 		}
 	}
-	return s, syncFolder(folder)
+	if err := syncFolder(folder); err != nil {
+		return nil, err
+	}
+	return s, s.finish()
 }
 
 // path is where the definition of an ID stands.
@@ -85,9 +88,21 @@ func (s *store) drop(e *edit, folder, id string) {
 	}
 }
 
-// apply carries out an edit so that it survives a crash once it has returned.
-// If it fails, the files are put back as they were, as far as that goes.
+// apply carries out an edit so that it survives a crash once it has returned,
+// and is there as a whole or not at all if one comes before. If it fails, the
+// files are put back as they were, as far as that goes.
 func (s *store) apply(e *edit) error {
+	if !e.needsJournal() {
+		return s.carryOut(e)
+	}
+	if err := s.begin(e); err != nil {
+		return err
+	}
+	return errors.Join(s.carryOut(e), s.end())
+}
+
+// carryOut writes and removes the files of an edit.
+func (s *store) carryOut(e *edit) error {
 	for i, f := range e.files {
 		if f.content == nil {
 			continue
@@ -216,7 +231,7 @@ func (s *store) readFolder(folder string, read func(content []byte) (id string, 
 // readFile decodes one definition. A file that is named by the older hash of its
 // ID gets its present name.
 func (s *store) readFile(folder, path string, read func([]byte) (string, error)) error {
-	content, err := readLimited(path)
+	content, err := readLimited(path, MaxFileSize)
 	if err != nil {
 		return err
 	}
@@ -235,18 +250,19 @@ func (s *store) readFile(folder, path string, read func([]byte) (string, error))
 	return os.Rename(path, want)
 }
 
-func readLimited(path string) ([]byte, error) {
+// readLimited reads a file that has at most limit bytes.
+func readLimited(path string, limit int) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, MaxFileSize+1))
+	content, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(content) > MaxFileSize {
-		return nil, fmt.Errorf("it has more than %d bytes", MaxFileSize)
+	if len(content) > limit {
+		return nil, fmt.Errorf("it has more than %d bytes", limit)
 	}
 	return content, nil
 }
