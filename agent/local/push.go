@@ -57,12 +57,9 @@ func (r *Registry) pushNode(ctx context.Context, cat Catalog) error {
 }
 
 func (r *Registry) pushServices(ctx context.Context, cat Catalog) error {
-	services := r.dirtyServices()
-	if len(services) == 0 {
-		return nil
-	}
+	services, checks := r.dirty()
 	checksOf := map[string][]*health.Check{}
-	for _, row := range r.dirtyChecks() {
+	for _, row := range checks {
 		checksOf[row.ServiceID] = append(checksOf[row.ServiceID], row)
 	}
 	for _, row := range services {
@@ -98,7 +95,7 @@ func (r *Registry) pushService(ctx context.Context, cat Catalog, row *catalog.Se
 }
 
 func (r *Registry) pushChecks(ctx context.Context, cat Catalog) error {
-	for batch := range slices.Chunk(r.dirtyChecks(), MaxChecksPerCall) {
+	for batch := range slices.Chunk(r.settledChecks(), MaxChecksPerCall) {
 		if err := r.pushBatch(ctx, cat, batch); err != nil {
 			return err
 		}
@@ -187,29 +184,40 @@ func (r *Registry) forget(gone map[string]int, id string, removal int) {
 	}
 }
 
-// dirtyServices returns the instances that the catalog does not know as they
-// are, by ID.
-func (r *Registry) dirtyServices() []*catalog.Service {
+// dirty returns the instances and the checks that the catalog does not know as
+// they are, by ID. They are of one moment, so that an instance never goes with
+// the checks of a later registration.
+func (r *Registry) dirty() ([]*catalog.Service, []*health.Check) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var out []*catalog.Service
+	var services []*catalog.Service
 	for _, s := range r.services {
 		if !s.synced {
-			out = append(out, s.row)
+			services = append(services, s.row)
 		}
 	}
-	slices.SortFunc(out, func(a, b *catalog.Service) int { return strings.Compare(a.ID, b.ID) })
-	return out
+	slices.SortFunc(services, func(a, b *catalog.Service) int { return strings.Compare(a.ID, b.ID) })
+	return services, r.dirtyChecks(func(*health.Check) bool { return true })
 }
 
-// dirtyChecks returns the checks that the catalog does not know as they are, by
-// ID.
-func (r *Registry) dirtyChecks() []*health.Check {
+// settledChecks returns the checks that the catalog does not know as they are
+// and whose instance it does know. An instance that was registered a moment ago
+// takes its checks along at the next push: alone, they would be refused.
+func (r *Registry) settledChecks() []*health.Check {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.dirtyChecks(func(row *health.Check) bool {
+		s := r.services[row.ServiceID]
+		return s == nil || s.synced
+	})
+}
+
+// dirtyChecks returns those of the checks that the catalog does not know as they
+// are which fit, by ID. The lock is held.
+func (r *Registry) dirtyChecks(fit func(*health.Check) bool) []*health.Check {
 	var out []*health.Check
 	for _, c := range r.checks {
-		if !c.synced {
+		if !c.synced && fit(c.row) {
 			out = append(out, c.row)
 		}
 	}
