@@ -1,128 +1,309 @@
 package main
 
 import (
-	"errors"
-	"flag"
+	"context"
 	"fmt"
 	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"flag"
+
 	"github.com/hashicorp/consul/api"
+
+	"github.com/muster-sd/muster/agent"
 )
 
-// torture is how long the agent is killed over and over; every test run has a
-// short share of it.
-var torture = flag.Duration("torture", 6*time.Second, "how long TestTorture kills agents")
+// How long and from where the agent is killed over and over. The variables of
+// the environment stand in for flags where a test is not run by hand; they are
+// read before TestMain takes them away.
+var (
+	torture       = flag.Duration("torture", 0, "how long TestTorture kills agents, at least; it never kills fewer than its rounds")
+	tortureSeed   = flag.Uint64("torture.seed", numberFrom("MUSTER_TORTURE_SEED"), "where TestTorture begins; 0 is a new place each time")
+	tortureRounds = flag.Uint64("torture.rounds", numberFrom("MUSTER_TORTURE_ROUNDS"), "how often TestTorture kills the agent, at least; 0 is its own choice")
+)
+
+func numberFrom(variable string) uint64 {
+	number, _ := strconv.ParseUint(os.Getenv(variable), 10, 64) // 0 if there is none
+	return number
+}
 
 const (
-	// tortureWriters write at the same time, each to keys of its own.
-	tortureWriters = 8
-	// tortureLife is the longest time that an agent lives before it is killed.
-	tortureLife = 800 * time.Millisecond
-	// tortureShort is all there is of it in a short run of the tests.
-	tortureShort = 2 * time.Second
+	// tortureFull and tortureShort are how often the agent is killed.
+	tortureFull, tortureShort = 30, 6
+	// tortureInFlight is how many writes at least are under way when it is.
+	tortureInFlight = 8
+	// tortureLife is the longest time that writers have before a kill.
+	tortureLife = 500 * time.Millisecond
+	// snapshotLimit is how long to wait for a snapshot to begin, which under
+	// writes happens many times in a second.
+	snapshotLimit = 5 * time.Second
 )
 
-// An agent that is killed in the middle of writes loses none that it answered:
-// each key has the last value that was acknowledged, or a later one that was
-// sent. The index never falls.
-func TestTortureKill(t *testing.T) {
+// moment is when an agent is killed.
+type moment int
+
+const (
+	amidWrites moment = iota
+	inSnapshot        // while a snapshot is being written
+	inReplay          // before the agent leads again after a kill
+)
+
+// round is how an agent is set up and when it is killed.
+type round struct {
+	moment moment
+	busy   bool // it takes snapshots all the time
+}
+
+// tortureCycle is gone through again and again. A third of the kills is inside
+// of a snapshot or a replay, and before a replay the log grows.
+var tortureCycle = []round{
+	{amidWrites, false}, {inReplay, false}, {amidWrites, true}, {inSnapshot, true}, {amidWrites, true}, {amidWrites, false},
+}
+
+// busySnapshots makes the agent take a snapshot after a handful of writes, and
+// leave almost no log behind it.
+const busySnapshots = `
+raft_snapshot_threshold = 16
+raft_snapshot_interval = "5ms"
+raft_trailing_logs = 8
+`
+
+// An agent that is killed in the middle of writes, of snapshots and of replays
+// leads again by itself, and has all that it ever acknowledged, nothing by half,
+// and nothing that was never written. The index never falls.
+func TestTorture(t *testing.T) {
 	t.Parallel()
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
-	s := newSettings(t, "")
-	writers := make([]tortureWriter, tortureWriters)
-	limit := *torture
-	if testing.Short() {
-		limit = min(limit, tortureShort)
+	seed := *tortureSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
 	}
-	deadline := time.Now().Add(limit)
-	rounds, index := 0, uint64(0)
-	for ; rounds < 2 || time.Now().Before(deadline); rounds++ {
-		p := startServer(t, s)
-		index = checkKeys(t, p, writers, index)
+	t.Logf("to begin at the same place: -torture.seed=%d", seed)
+	rounds := *tortureRounds
+	switch {
+	case rounds > 0:
+	case testing.Short():
+		rounds = tortureShort
+	default:
+		rounds = tortureFull
+	}
+	v := &victim{settings: newSettings(t, ""), random: rand.New(rand.NewPCG(seed, 0)), writers: newWriters(seed), fewest: 1 << 20}
+	deadline := time.Now().Add(*torture)
+	for i := uint64(0); i < rounds || time.Now().Before(deadline) || v.inside*3 < int(i) && i < 2*rounds; i++ {
+		v.round(t, tortureCycle[i%uint64(len(tortureCycle))])
 		if t.Failed() {
 			return
 		}
-		writeUntilKilled(t, p, writers, time.Duration(random.Int64N(int64(tortureLife))))
 	}
-	p := startServer(t, s)
-	checkKeys(t, p, writers, index)
-	total := uint64(0)
-	for i := range writers {
-		total += writers[i].acknowledged
-	}
-	t.Logf("%d kills, %d acknowledged writes", rounds, total)
-	if total == 0 {
-		t.Error("no write was ever acknowledged, so this showed nothing")
-	}
+	v.check(t, v.start(t))
+	v.report(t)
 }
 
-// tortureWriter counts up in one key.
-type tortureWriter struct {
-	sent         uint64 // the highest number that was ever sent
-	acknowledged uint64 // the highest one that was answered with success
+// victim is an agent that is killed, and what is known of its past lives.
+type victim struct {
+	settings *settings
+	random   *rand.Rand
+	writers  []writer
+	index    uint64 // the highest that was seen
+
+	startTime time.Duration // of the last start, until it led
+	bindTime  time.Duration // of the last start, until it took connections
+	kills     int
+	inside    int // kills inside of a snapshot or a replay
+	early     int // kills right after a start, before there could be writes
+	fewest    int // writes under way at a kill
 }
 
-func tortureKey(writer int) string { return fmt.Sprintf("torture/%d", writer) }
-
-// writeUntilKilled lets all writers write for a while and kills the agent among
-// it.
-func writeUntilKilled(t *testing.T, p *agentProcess, writers []tortureWriter, life time.Duration) {
+// round starts the agent, has it checked, and kills it.
+func (v *victim) round(t *testing.T, r round) {
 	t.Helper()
-	var killed atomic.Bool
-	var group sync.WaitGroup
-	for i := range writers {
-		group.Go(func() {
-			w := &writers[i]
-			for !killed.Load() {
-				w.sent++
-				pair := &api.KVPair{Key: tortureKey(i), Value: []byte(fmt.Sprint(w.sent))}
-				_, err := p.client.KV().Put(pair, nil)
-				if answered := (api.StatusError{}); errors.As(err, &answered) {
-					t.Errorf("a write was refused: %v", err)
-				}
-				if err != nil {
+	v.settings.extra = ""
+	if r.busy {
+		v.settings.extra = busySnapshots
+	}
+	v.settings.write(t)
+	if r.moment == inReplay {
+		v.killAtStart(t)
+		v.killInReplay(t)
+		return
+	}
+	p := v.start(t)
+	v.check(t, p)
+	if t.Failed() {
+		return
+	}
+	w := v.startWriters(t, p)
+	<-time.After(v.upTo(tortureLife))
+	if r.moment == inSnapshot {
+		awaitSnapshot(t, v.settings)
+	}
+	v.kill(t, p, w)
+	if r.moment == inSnapshot && len(unfinishedSnapshots(v.settings)) > 0 {
+		v.inside++
+	}
+}
+
+func (v *victim) upTo(limit time.Duration) time.Duration {
+	return time.Duration(v.random.Int64N(int64(limit) + 1))
+}
+
+// start starts the agent, waits until it leads, and remembers how long it took.
+func (v *victim) start(t *testing.T) *agentProcess {
+	t.Helper()
+	begin := time.Now()
+	p := launch(t, v.settings)
+	awaitBound(t, p)
+	v.bindTime = time.Since(begin)
+	p.awaitLeader(t)
+	v.startTime = time.Since(begin)
+	return p
+}
+
+// killAtStart kills an agent that has hardly begun.
+func (v *victim) killAtStart(t *testing.T) {
+	t.Helper()
+	p := launch(t, v.settings)
+	<-time.After(v.upTo(v.bindTime))
+	p.signal(t, syscall.SIGKILL)
+	v.early++
+}
+
+// killInReplay kills an agent that reads its log, with writes waiting for it.
+func (v *victim) killInReplay(t *testing.T) {
+	t.Helper()
+	p := launch(t, v.settings)
+	awaitBound(t, p)
+	w := v.startWriters(t, p)
+	<-time.After(v.upTo(max(0, v.startTime-v.bindTime)))
+	v.kill(t, p, w)
+	if !strings.Contains(p.out.String(), agent.PhraseLeading) {
+		v.inside++
+	}
+}
+
+// awaitBound waits until the agent takes connections. It answers them later.
+func awaitBound(t *testing.T, p *agentProcess) {
+	t.Helper()
+	eventually(t, readyLimit, "the agent takes connections", func(ctx context.Context) error {
+		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", p.settings.address())
+		if err == nil {
+			err = c.Close()
+		}
+		return err
+	})
+}
+
+// unfinishedSnapshots are the folders of snapshots that are being written.
+func unfinishedSnapshots(s *settings) []string {
+	names, _ := filepath.Glob(filepath.Join(s.dir, "data", "raft", "snapshots", "*.tmp")) // the pattern is right
+	return names
+}
+
+// awaitSnapshot returns when a snapshot is being written. It looks without a
+// pause: writing one takes a few milliseconds.
+func awaitSnapshot(t *testing.T, s *settings) {
+	t.Helper()
+	for deadline := time.Now().Add(snapshotLimit); len(unfinishedSnapshots(s)) == 0; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Errorf("no snapshot began within %s", snapshotLimit)
+			return
+		}
+	}
+}
+
+// writing is a group of writers at work.
+type writing struct {
+	killed   atomic.Bool
+	inFlight atomic.Int64
+	group    sync.WaitGroup
+}
+
+// startWriters lets all writers write, each as fast as it can, until the agent
+// is killed.
+func (v *victim) startWriters(t *testing.T, p *agentProcess) *writing {
+	t.Helper()
+	w := &writing{}
+	client := writersClient(t, p.settings, &w.inFlight)
+	for _, one := range v.writers {
+		w.group.Go(func() {
+			for !w.killed.Load() {
+				if err := one.write(client); err != nil {
+					if _, answered := err.(api.StatusError); answered {
+						t.Errorf("%s: %v", one.name(), err)
+					}
 					return // killed, so this one may have happened or not
 				}
-				w.acknowledged = w.sent
 			}
 		})
 	}
-	timer := time.NewTimer(life)
-	<-timer.C
-	killed.Store(true)
-	p.signal(t, syscall.SIGKILL)
-	group.Wait()
+	return w
 }
 
-// checkKeys holds what the agent has against what the writers know, and returns
-// its index, which must not be below the one before.
-func checkKeys(t *testing.T, p *agentProcess, writers []tortureWriter, before uint64) (index uint64) {
+// kill kills the agent while enough writes are under way.
+func (v *victim) kill(t *testing.T, p *agentProcess, w *writing) {
 	t.Helper()
-	for i, w := range writers {
-		pair, meta, err := p.client.KV().Get(tortureKey(i), &api.QueryOptions{RequireConsistent: true})
-		if err != nil {
-			t.Fatalf("%s: %v", tortureKey(i), err)
-		}
-		index = max(index, meta.LastIndex)
-		var has uint64
-		if pair != nil {
-			if _, err := fmt.Sscan(string(pair.Value), &has); err != nil {
-				t.Fatalf("%s holds %q: %v", tortureKey(i), pair.Value, err)
-			}
-		}
-		if has < w.acknowledged || has > w.sent {
-			t.Errorf("%s holds %d, but %d was acknowledged and %d was the last one sent", tortureKey(i), has, w.acknowledged, w.sent)
+	deadline := time.Now().Add(settleLimit)
+	for w.inFlight.Load() < tortureInFlight && time.Now().Before(deadline) {
+		runtime.Gosched()
+	}
+	inFlight := int(w.inFlight.Load())
+	p.signal(t, syscall.SIGKILL)
+	w.killed.Store(true)
+	w.group.Wait()
+	v.fewest = min(v.fewest, inFlight)
+	v.kills++
+}
+
+// check holds what the agent has against what the writers know.
+func (v *victim) check(t *testing.T, p *agentProcess) {
+	t.Helper()
+	has := readAll(t, p)
+	for _, w := range v.writers {
+		w.check(t, has)
+	}
+	if has.index < v.index {
+		t.Errorf("the index fell from %d to %d", v.index, has.index)
+	}
+	v.index = has.index
+	has.checkStrangers(t, v.writers)
+	checkSynced(t, p)
+}
+
+// report says what there was.
+func (v *victim) report(t *testing.T) {
+	t.Helper()
+	total, parts := 0, map[string]int{}
+	for _, w := range v.writers {
+		total += w.acknowledged()
+		parts[w.kind()] += w.acknowledged()
+	}
+	var lines []string
+	for kind, count := range parts {
+		lines = append(lines, fmt.Sprintf("%d %s", count, kind))
+	}
+	slices.Sort(lines)
+	t.Logf("%d acknowledged writes, all there: %s", total, strings.Join(lines, ", "))
+	t.Logf("%d kills amid at least %d writes, %d of them inside of a snapshot or a replay, and %d kills right after a start",
+		v.kills, v.fewest, v.inside, v.early)
+	if v.fewest < tortureInFlight {
+		t.Errorf("only %d writes were under way at one of the kills, want %d", v.fewest, tortureInFlight)
+	}
+	if v.inside*3 < v.kills {
+		t.Errorf("only %d of %d kills were inside of a snapshot or a replay, want a third", v.inside, v.kills)
+	}
+	for kind, count := range parts {
+		if count == 0 {
+			t.Errorf("no write of the kind %q was ever acknowledged, so this showed nothing", kind)
 		}
 	}
-	if index < before {
-		t.Errorf("the index fell from %d to %d", before, index)
-	}
-	return index
 }
