@@ -131,15 +131,11 @@ func importBase(t *testing.T) string {
 	t.Helper()
 	root, modules := goEnv(t, "GOROOT"), filepath.Join(goEnv(t, "GOMODCACHE"), "cache", "download")
 	files := []string{root, modules}
-	for _, tool := range []string{"sh", "mkdir", "chmod"} {
-		path, err := exec.LookPath(tool)
+	for _, tool := range []string{"/bin/sh", "/bin/mkdir", "/bin/chmod"} {
+		files = append(files, tool)
+		libraries, err := exec.Command("ldd", tool).Output()
 		if err != nil {
-			t.Skipf("no image to compile in: %v", err)
-		}
-		files = append(files, path)
-		libraries, err := exec.Command("ldd", path).Output()
-		if err != nil {
-			t.Skipf("no image to compile in: cannot tell the libraries of %s on %s: %v", path, runtime.GOOS, err)
+			t.Skipf("no image to compile in: cannot tell the libraries of %s on %s: %v", tool, runtime.GOOS, err)
 		}
 		for _, word := range strings.Fields(string(libraries)) {
 			if strings.HasPrefix(word, "/") {
@@ -148,13 +144,15 @@ func importBase(t *testing.T) string {
 		}
 	}
 	const name = "muster-test-base:local"
-	path := filepath.Join(root, "bin") + ":/usr/local/bin:/usr/bin:/bin"
+	path := filepath.Join(root, "bin") + ":/bin"
 	slices.Sort(files) // tools share libraries, and a file packed twice would become a link to itself
 	files = slices.Compact(files)
 	archive := exec.Command("tar", append([]string{"--create", "--dereference", "--hard-dereference", "--absolute-names"}, files...)...)
 	load := exec.Command("docker", "import",
 		"--change=ENV PATH="+path, "--change=ENV GOTOOLCHAIN=local",
-		"--change=ENV GOPROXY=file://"+modules, "--change=ENV GOCACHE=/gocache", "--change=ENV GOMODCACHE=/gomodules", "-", name)
+		"--change=ENV GOPROXY=file://"+modules, "--change=ENV GOCACHE=/gocache", "--change=ENV GOMODCACHE=/gomodules",
+		"--change=ENV GOTMPDIR="+root, // there is no /tmp
+		"-", name)
 	pipe, err := archive.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
