@@ -36,6 +36,7 @@ var (
 	_ api.Keys         = (*backend)(nil)
 	_ api.Catalog      = (*backend)(nil)
 	_ api.Health       = (*backend)(nil)
+	_ api.Transactor   = (*backend)(nil)
 	_ dnsserver.Lookup = (*backend)(nil)
 	_ local.Catalog    = (*backend)(nil)
 )
@@ -210,6 +211,23 @@ func (b *backend) Deregister(ctx context.Context, dc string, d *catalog.Deregist
 	}
 	_, err := b.apply(ctx, d)
 	return err
+}
+
+// Transact carries out a transaction, or answers one that changes nothing
+// without Raft. What can never be carried out is refused before anything is
+// tried.
+func (b *backend) Transact(ctx context.Context, o mvcc.ReadOptions, t *health.Transaction) (*health.Outcome, mvcc.Meta, error) {
+	if err := b.ours(o.Datacenter); err != nil {
+		return nil, mvcc.Meta{}, err
+	}
+	if errs := t.Normalize(); len(errs) > 0 {
+		return &health.Outcome{Errors: errs}, mvcc.Meta{}, nil
+	}
+	if t.ReadOnly() {
+		return ask[*health.Outcome](ctx, b, o, t)
+	}
+	r, err := b.apply(ctx, t)
+	return r.Txn, mvcc.Meta{}, err
 }
 
 // Key answers a [kv.Get].

@@ -30,7 +30,7 @@ var mayImport = map[string][]string{
 	"api":             {"catalog", "health", "health/check", "kv", "kv/mvcc"},
 	"catalog":         {"kv/mvcc"},
 	"dnsserver":       {"catalog", "health", "kv/mvcc"},
-	"health":          {"catalog", "kv/mvcc"},
+	"health":          {"catalog", "kv", "kv/mvcc"},
 	"health/check":    {"catalog", "health", "kv/mvcc"},
 	"kv":              {"kv/mvcc"},
 	"kv/mvcc":         {},

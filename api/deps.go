@@ -19,6 +19,7 @@ type Deps struct {
 	Keys    Keys
 	Catalog Catalog
 	Health  Health
+	Txn     Transactor
 	Status  Status
 	Local   Local
 	Agent   Agent
@@ -35,6 +36,9 @@ type Config struct {
 	// MaxValueSize is the largest value of a key in bytes; zero means
 	// [kv.DefaultMaxValueSize].
 	MaxValueSize int64
+	// MaxTxnSize is the largest body of a transaction in bytes, unless MaxValueSize
+	// is larger; zero means 512 KiB.
+	MaxTxnSize int64
 	// DefaultQueryTime and MaxQueryTime are how long a blocking query waits if it
 	// does not say, and at most; zero means 300 s and 600 s.
 	DefaultQueryTime time.Duration
@@ -76,6 +80,13 @@ type Health interface {
 	NodeChecks(ctx context.Context, o mvcc.ReadOptions, q *health.NodeChecks) ([]*health.Check, mvcc.Meta, error)
 	ServiceChecks(ctx context.Context, o mvcc.ReadOptions, q *health.ServiceChecks) ([]*health.Check, mvcc.Meta, error)
 	StateChecks(ctx context.Context, o mvcc.ReadOptions, q *health.StateChecks) ([]*health.Check, mvcc.Meta, error)
+}
+
+// Transactor carries out transactions.
+type Transactor interface {
+	// Transact carries out a transaction, all or nothing, or reads one that changes
+	// nothing. Operations that fail are no error: the outcome names them.
+	Transact(ctx context.Context, o mvcc.ReadOptions, t *health.Transaction) (*health.Outcome, mvcc.Meta, error)
 }
 
 // Status tells who leads and who takes part, as addresses of server ports.

@@ -42,7 +42,7 @@ func New(d Deps) (*Handler, error) {
 		name    string
 		missing bool
 	}{
-		{"Keys", d.Keys == nil}, {"Catalog", d.Catalog == nil}, {"Health", d.Health == nil}, {"Status", d.Status == nil},
+		{"Keys", d.Keys == nil}, {"Catalog", d.Catalog == nil}, {"Health", d.Health == nil}, {"Txn", d.Txn == nil}, {"Status", d.Status == nil},
 		{"Local", d.Local == nil}, {"Agent", d.Agent == nil}, {"Logger", d.Logger == nil},
 	} {
 		if part.missing {
@@ -51,6 +51,9 @@ func New(d Deps) (*Handler, error) {
 	}
 	if d.Config.MaxValueSize == 0 {
 		d.Config.MaxValueSize = kv.DefaultMaxValueSize
+	}
+	if d.Config.MaxTxnSize == 0 {
+		d.Config.MaxTxnSize = defaultMaxTxn
 	}
 	if d.Config.DefaultQueryTime == 0 {
 		d.Config.DefaultQueryTime = defaultQueryTime

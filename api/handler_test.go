@@ -46,7 +46,6 @@ func TestPathsAndMethods(t *testing.T) {
 		{request: "OPTIONS /v1/query/x", status: 200, body: "{}"},
 		{request: "PUT /v1/session/create", status: 501, body: "PUT /v1/session/create is not implemented in this version of Muster"},
 		{request: "GET /v1/query/x/execute", status: 501, body: "GET /v1/query/* is not implemented in this version of Muster"},
-		{request: "PUT /v1/txn", status: 501, body: "PUT /v1/txn is not implemented in this version of Muster"},
 		{request: "GET /v1/acl/tokens", status: 401, body: "ACL support disabled"},
 		{request: "PUT /v1/agent/token/default", send: "{}", status: 401, body: "ACL support disabled"},
 		{request: "GET /v1/catalog/nodes?x=%zz", status: 500, body: `Cannot read the query string: invalid URL escape "%zz"`},

@@ -7,6 +7,12 @@ const (
 	// maxBody is the largest JSON body in bytes. A registration with all the
 	// metadata and checks that it may have stays well below it.
 	maxBody = 1 << 20
+	// maxTxnOps is how many operations a transaction may have: all are carried out
+	// while nothing else is.
+	maxTxnOps = 128
+	// defaultMaxTxn is the largest body of a transaction in bytes unless
+	// limits.txn_max_req_len or limits.kv_max_value_size say otherwise.
+	defaultMaxTxn = 512 << 10
 	// maxFilter is the longest filter in bytes: longer ones are no longer written
 	// by people.
 	maxFilter = 8 << 10

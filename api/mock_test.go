@@ -82,6 +82,14 @@ func (m *mockHealth) StateChecks(ctx context.Context, o mvcc.ReadOptions, q *hea
 	return m.state(ctx, o, q)
 }
 
+type mockTxn struct {
+	transact func(context.Context, mvcc.ReadOptions, *health.Transaction) (*health.Outcome, mvcc.Meta, error)
+}
+
+func (m *mockTxn) Transact(ctx context.Context, o mvcc.ReadOptions, t *health.Transaction) (*health.Outcome, mvcc.Meta, error) {
+	return m.transact(ctx, o, t)
+}
+
 type mockStatus struct {
 	leader func(string) (string, error)
 	peers  func(string) ([]string, error)
@@ -130,6 +138,7 @@ type mocks struct {
 	keys    mockKeys
 	catalog mockCatalog
 	health  mockHealth
+	txn     mockTxn
 	status  mockStatus
 	local   mockLocal
 	agent   mockAgent
@@ -177,6 +186,11 @@ func newMocks() *mocks {
 				return noChecks, here, nil
 			},
 		},
+		txn: mockTxn{
+			transact: func(context.Context, mvcc.ReadOptions, *health.Transaction) (*health.Outcome, mvcc.Meta, error) {
+				return &health.Outcome{}, here, nil
+			},
+		},
 		status: mockStatus{
 			leader: func(string) (string, error) { return "127.0.0.1:8300", nil },
 			peers:  func(string) ([]string, error) { return nil, nil },
@@ -197,7 +211,7 @@ func newMocks() *mocks {
 
 func (m *mocks) handler(t testing.TB) *Handler {
 	t.Helper()
-	h, err := New(Deps{Config: m.config, Keys: &m.keys, Catalog: &m.catalog, Health: &m.health, Status: &m.status,
+	h, err := New(Deps{Config: m.config, Keys: &m.keys, Catalog: &m.catalog, Health: &m.health, Txn: &m.txn, Status: &m.status,
 		Local: &m.local, Agent: &m.agent, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

@@ -48,6 +48,7 @@ func routes() []route {
 func resources() []route {
 	return []route{
 		{pattern: "/v1/kv/*", verbs: []verb{{http.MethodGet, getKey}, {http.MethodPut, putKey}, {http.MethodDelete, deleteKey}}},
+		{pattern: "/v1/txn", verbs: put(transact)},
 
 		{pattern: "/v1/catalog/register", verbs: put(register)},
 		{pattern: "/v1/catalog/deregister", verbs: put(deregister)},
@@ -121,7 +122,6 @@ func later() []route {
 		{pattern: "/v1/session/node/*", verbs: get(unimplemented)},
 		{pattern: "/v1/session/list", verbs: get(unimplemented)},
 
-		{pattern: "/v1/txn", verbs: put(unimplemented)},
 		{pattern: "/v1/event/fire/*", verbs: put(unimplemented)},
 		{pattern: "/v1/event/list", verbs: get(unimplemented)},
 		{pattern: "/v1/query", verbs: all(unimplemented, getMethod, http.MethodPost)},

@@ -45,15 +45,21 @@ type (
 func (c *call) setMeta(m mvcc.Meta, effective bool) {
 	header := c.w.Header()
 	header["X-Consul-Index"] = []string{strconv.FormatUint(max(m.Index, 1), 10)}
+	c.setContact(m)
+	header["X-Consul-Query-Backend"] = valueQuery
+	if effective {
+		header["X-Consul-Effective-Consistency"] = []string{m.Mode.String()}
+	}
+}
+
+// setContact tells how near the answering server is to the leader.
+func (c *call) setContact(m mvcc.Meta) {
+	header := c.w.Header()
 	header["X-Consul-Knownleader"] = valueFalse
 	if m.KnownLeader {
 		header["X-Consul-Knownleader"] = valueTrue
 	}
 	header["X-Consul-Lastcontact"] = []string{strconv.FormatInt(m.LastContact.Milliseconds(), 10)}
-	header["X-Consul-Query-Backend"] = valueQuery
-	if effective {
-		header["X-Consul-Effective-Consistency"] = []string{m.Mode.String()}
-	}
 }
 
 // write answers with a handler's value or error. Every answer below /v1/ but

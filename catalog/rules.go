@@ -17,11 +17,8 @@ func (r *Registration) Normalize() error {
 	if r.Node.Address == "" && !r.SkipNodeUpdate {
 		return invalid("Must provide address if SkipNodeUpdate is not set")
 	}
-	if r.Node.ID != "" {
-		if !validUUID(r.Node.ID) {
-			return invalid("Bad node ID: " + quote(r.Node.ID) + " is not a UUID")
-		}
-		r.Node.ID = strings.ToLower(r.Node.ID)
+	if err := r.Node.normalizeID(); err != nil {
+		return err
 	}
 	if err := CheckKey("node name", r.Node.Name); err != nil {
 		return err
@@ -30,6 +27,14 @@ func (r *Registration) Normalize() error {
 		return nil
 	}
 	return r.Service.normalize()
+}
+
+func (n *Node) normalizeID() error {
+	if n.ID != "" && !validUUID(n.ID) {
+		return invalid("Bad node ID: " + quote(n.ID) + " is not a UUID")
+	}
+	n.ID = strings.ToLower(n.ID)
+	return nil
 }
 
 func (s *Service) normalize() error {

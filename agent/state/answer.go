@@ -53,6 +53,9 @@ func (v *View) Answer(q any, w *mvcc.Watch) (Answer, error) {
 		return list(v.Health.ServiceChecks(v.Catalog, q, w))
 	case *health.StateChecks:
 		return list(v.Health.StateChecks(v.Catalog, q, w))
+	case *health.Transaction:
+		outcome, err := v.answerTransaction(q)
+		return Answer{Value: outcome, Index: max(v.Index, 1)}, err
 	}
 	return Answer{}, &mvcc.Error{Code: mvcc.Internal, Text: fmt.Sprintf("no answer is known to a query of type %T", q)}
 }

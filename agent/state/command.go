@@ -1,6 +1,9 @@
 package state
 
-import "github.com/muster-sd/muster/kv/mvcc"
+import (
+	"github.com/muster-sd/muster/health"
+	"github.com/muster-sd/muster/kv/mvcc"
+)
 
 // Begin makes a cluster out of a server that has none. It is the first command
 // of every log; a second one changes nothing.
@@ -15,4 +18,10 @@ type Result struct {
 	OK bool `codec:"OK"`
 	// Err says why the command was refused; it then changed nothing.
 	Err *mvcc.Error `codec:"Err"`
+	// Txn is what a transaction came to, nil for other commands. With an error
+	// among its operations it changed nothing.
+	Txn *health.Outcome `codec:"Txn"`
 }
+
+// refused reports whether the command must change nothing.
+func (r *Result) refused() bool { return r.Err != nil || r.Txn != nil && len(r.Txn.Errors) > 0 }

@@ -66,7 +66,7 @@ func (m *Machine) ApplyBatch(logs []*raft.Log) []any {
 		tx := view.begin(m.rows, l.Index, e.At)
 		result := tx.apply(cmd)
 		results[i] = result
-		if result.Err != nil {
+		if result.refused() {
 			continue
 		}
 		view = tx.commit()

@@ -23,7 +23,9 @@ func randomCommand(r *rand.Rand) any {
 	node := fmt.Sprintf("n%d", r.IntN(5))
 	service := fmt.Sprintf("s%d", r.IntN(4))
 	statuses := []health.Status{health.Passing, health.Warning, health.Critical}
-	switch r.IntN(14) {
+	switch r.IntN(18) {
+	case 14, 15, 16, 17:
+		return randomTransaction(r)
 	case 0:
 		return &kv.CAS{Key: key, Value: []byte{byte(r.IntN(3))}, Index: uint64(r.IntN(3)) * uint64(r.IntN(50))}
 	case 1:

@@ -101,6 +101,9 @@ func (tx *Txn) apply(cmd any) Result {
 	switch c := cmd.(type) {
 	case *Begin:
 		tx.beginCluster(c)
+	case *health.Transaction:
+		outcome := tx.transact(c)
+		return Result{OK: len(outcome.Errors) == 0, Txn: outcome}
 	case *kv.Set:
 		tx.KV().Set(c)
 	case *kv.CAS:

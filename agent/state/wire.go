@@ -24,6 +24,7 @@ import (
 // the bit kindMaySkip may be skipped by a server that does not know it.
 const (
 	kindBegin      byte = 1  // version 1
+	kindTxn        byte = 2  // version 1
 	kindSet        byte = 16 // version 1
 	kindCAS        byte = 17 // version 1
 	kindDelete     byte = 18 // version 1
@@ -60,6 +61,8 @@ func kindOf(cmd any) (byte, bool) {
 	switch cmd.(type) {
 	case *Begin:
 		return kindBegin, true
+	case *health.Transaction:
+		return kindTxn, true
 	case *kv.Set:
 		return kindSet, true
 	case *kv.CAS:
@@ -84,6 +87,8 @@ func newCommand(kind byte) any {
 	switch kind {
 	case kindBegin:
 		return new(Begin)
+	case kindTxn:
+		return new(health.Transaction)
 	case kindSet:
 		return new(kv.Set)
 	case kindCAS:
