@@ -263,8 +263,12 @@ func (a *Agent) openEdges() error {
 			MaxQueryTime:     c.MaxQueryTime,
 			ResponseHeaders:  c.HTTPResponseHeaders,
 			BlockEndpoints:   c.HTTPBlockEndpoints,
+			AllowWriteFrom:   c.HTTPAllowWriteFrom,
+			UseCache:         c.HTTPUseCache,
 			AllowUnprintable: c.DisableHTTPUnprintableCharFilter,
 			Debug:            c.EnableDebug,
+
+			DiscoveryMaxStale: c.DiscoveryMaxStale,
 		},
 		Keys:    a.backend,
 		Catalog: a.backend,

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"github.com/muster-sd/muster/catalog"
@@ -47,6 +48,14 @@ type Config struct {
 	ResponseHeaders map[string]string
 	// BlockEndpoints are path prefixes that are answered with 403.
 	BlockEndpoints []string
+	// AllowWriteFrom are the networks from which requests may change something;
+	// none means all. Requests over a Unix socket always may.
+	AllowWriteFrom []netip.Prefix
+	// UseCache honours ?cached.
+	UseCache bool
+	// DiscoveryMaxStale, if it is above zero, makes reads of catalog and health
+	// that do not say how fresh they are to be stale ones, bounded by it.
+	DiscoveryMaxStale time.Duration
 	// AllowUnprintable switches off the refusal of unprintable characters in paths.
 	AllowUnprintable bool
 	// Debug serves /debug/pprof.

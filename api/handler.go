@@ -3,11 +3,15 @@ package api
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -31,6 +35,7 @@ type Handler struct {
 	contexts sync.Pool // *chi.Context
 	zips     sync.Pool // *gzip.Writer
 	encoded  bodies
+	asked    asked
 	// draining ends when the agent wants waiting readers answered.
 	draining context.Context
 	drain    context.CancelFunc
@@ -64,6 +69,7 @@ func New(d Deps) (*Handler, error) {
 	h := &Handler{Deps: d, mux: chi.NewMux(), routes: map[string]*route{}}
 	h.contexts.New = func() any { return chi.NewRouteContext() }
 	h.zips.New = newZip
+	h.asked = asked{seed: maphash.MakeSeed(), last: map[uint64]time.Time{}}
 	h.draining, h.drain = context.WithCancel(context.Background())
 	for _, rt := range routes() {
 		h.add(rt)
@@ -160,6 +166,8 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, rt *route, rest 
 	c := &call{h: h, w: w, r: r, route: rt}
 	serve, ok := rt.methods[r.Method]
 	switch {
+	case !c.mayWrite():
+		writeText(w, http.StatusForbidden, textRestricted)
 	case r.Method == http.MethodOptions:
 		c.options()
 	case !ok:
@@ -192,7 +200,36 @@ func (c *call) run(serve handler, rest string) (any, error) {
 			Endpoint: c.r.Method + " " + strings.TrimSuffix(c.route.pattern, "*"),
 		}))
 	}
-	return serve(c)
+	from, err := c.readCopied()
+	if err != nil {
+		return nil, err
+	}
+	value, err := serve(c)
+	if err == nil && from != nil {
+		c.setCopied(from)
+	}
+	return value, err
+}
+
+// mayWrite reports whether a request that may change something comes from where
+// that is allowed. Who may use a Unix socket is for its mode to say.
+func (c *call) mayWrite() bool {
+	switch c.r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return true
+	}
+	if len(c.h.Config.AllowWriteFrom) == 0 {
+		return true
+	}
+	if local, ok := c.r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && local.Network() == "unix" {
+		return true
+	}
+	from, err := netip.ParseAddrPort(c.r.RemoteAddr)
+	if err != nil {
+		return false
+	}
+	address := from.Addr().Unmap().WithZone("")
+	return slices.ContainsFunc(c.h.Config.AllowWriteFrom, func(p netip.Prefix) bool { return p.Contains(address) })
 }
 
 // options tells which methods the path has.

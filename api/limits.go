@@ -38,6 +38,11 @@ const (
 	maxKeptBody    = 4 << 20
 	maxKeptBodies  = 64 << 20
 	maxKeptAnswers = 8192
+	// copyUnused is how long it is remembered that something was asked for with
+	// ?cached and then no more.
+	copyUnused = 72 * time.Hour
+	// maxAsked is how many such questions are remembered, each in some 50 bytes.
+	maxAsked = 8192
 	// minGzip is the smallest body in bytes that is compressed: below it the
 	// answer fits one packet either way.
 	minGzip = 1400

@@ -82,6 +82,7 @@ func (c *call) refuseTenancy() error {
 func (c *call) readOptions() (mvcc.ReadOptions, error) {
 	o := mvcc.ReadOptions{}
 	if c.query == nil {
+		c.discover(&o)
 		return o, nil
 	}
 	o.Datacenter = c.datacenter()
@@ -124,8 +125,19 @@ func (c *call) readMode(o *mvcc.ReadOptions) error {
 		o.Mode = mvcc.Stale
 	case consistent:
 		o.Mode = mvcc.Consistent
+	case !c.has("leader"):
+		c.discover(o)
 	}
 	return nil
+}
+
+// discover makes a read of catalog or health that did not say how fresh it is to
+// be as fresh as the agent's configuration says.
+func (c *call) discover(o *mvcc.ReadOptions) {
+	bound := c.h.Config.DiscoveryMaxStale
+	if bound > 0 && (strings.HasPrefix(c.route.pattern, "/v1/catalog/") || strings.HasPrefix(c.route.pattern, "/v1/health/")) {
+		o.Mode, o.MaxStale = mvcc.Stale, bound
+	}
 }
 
 // wait is how long the answer may be held back, with jitter.

@@ -13,6 +13,8 @@ type route struct {
 	inner bool
 	// partitions marks endpoints that refuse partitions but know no namespaces.
 	partitions bool
+	// copies is what ?cached means here.
+	copies copyKind
 
 	allow   string
 	methods map[string]handler
@@ -52,17 +54,17 @@ func resources() []route {
 
 		{pattern: "/v1/catalog/register", verbs: put(register)},
 		{pattern: "/v1/catalog/deregister", verbs: put(deregister)},
-		{pattern: "/v1/catalog/datacenters", verbs: get(datacenters)},
+		{pattern: "/v1/catalog/datacenters", verbs: get(datacenters), copies: copySimple},
 		{pattern: "/v1/catalog/nodes", verbs: get(catalogNodes), partitions: true},
-		{pattern: "/v1/catalog/services", verbs: get(catalogServices)},
-		{pattern: "/v1/catalog/service/*", verbs: get(catalogService)},
+		{pattern: "/v1/catalog/services", verbs: get(catalogServices), copies: copyFollowed},
+		{pattern: "/v1/catalog/service/*", verbs: get(catalogService), copies: copyFollowed},
 		{pattern: "/v1/catalog/node/*", verbs: get(catalogNode)},
 		{pattern: "/v1/catalog/node-services/*", verbs: get(catalogNodeServices)},
 
 		{pattern: "/v1/health/node/*", verbs: get(healthNode)},
 		{pattern: "/v1/health/checks/*", verbs: get(healthChecks)},
 		{pattern: "/v1/health/state/*", verbs: get(healthState)},
-		{pattern: "/v1/health/service/*", verbs: get(healthService)},
+		{pattern: "/v1/health/service/*", verbs: get(healthService), copies: copyFollowed},
 
 		{pattern: "/v1/agent/self", verbs: get(agentSelf)},
 		{pattern: "/v1/agent/version", verbs: get(agentVersion)},

@@ -20,6 +20,9 @@ var (
 	valueQuery = []string{"blocking-query"}
 	valueTrue  = []string{"true"}
 	valueFalse = []string{"false"}
+	valueHit   = []string{"HIT"}
+	valueMiss  = []string{"MISS"}
+	valueZero  = []string{"0"}
 )
 
 // Values of handlers that are not simply JSON with status 200.

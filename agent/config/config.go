@@ -59,6 +59,9 @@ type Config struct {
 	HTTPResponseHeaders              map[string]string
 	HTTPBlockEndpoints               []string
 	HTTPMaxHeaderBytes               int
+	HTTPAllowWriteFrom               []netip.Prefix // empty is everywhere
+	HTTPUseCache                     bool
+	DiscoveryMaxStale                time.Duration // zero reads nothing stale by itself
 	DisableHTTPUnprintableCharFilter bool
 	DefaultQueryTime                 time.Duration
 	MaxQueryTime                     time.Duration

@@ -34,6 +34,10 @@ dns_config {
   }
 }
 
+http_config {
+  use_cache = true
+}
+
 default_query_time = "300s"
 max_query_time     = "600s"
 

@@ -195,13 +195,13 @@ var agentKeys = []Key{
 	// HTTP.
 	{Path: "http_config", Type: Object},
 	{Path: "http_config.block_endpoints", Type: Strings},
-	{Path: "http_config.allow_write_http_from", Type: Strings, Flag: "allow-write-http-from", Usage: "network that may write over HTTP; may be repeated",
-		Support: Refused, Note: "it is not supported yet, and the agent would let everybody write"},
+	{Path: "http_config.allow_write_http_from", Type: Strings, Flag: "allow-write-http-from", Usage: "network that may write over HTTP; may be repeated"},
 	{Path: "http_config.response_headers", Type: StringMap},
 	{Path: "http_config.max_header_bytes", Type: Int, Range: natural},
-	{Path: "http_config.use_cache", Type: Bool, Support: Ignored},
+	{Path: "http_config.use_cache", Type: Bool},
 	{Path: "default_query_time", Type: Duration, Flag: "default-query-time", Usage: "how long a blocking query waits if it does not say"},
 	{Path: "max_query_time", Type: Duration, Flag: "max-query-time", Usage: "how long a blocking query may wait"},
+	{Path: "discovery_max_stale", Type: Duration},
 	{Path: "disable_http_unprintable_char_filter", Type: Bool},
 	{Path: "enable_debug", Type: Bool},
 

@@ -81,7 +81,6 @@ var laterKeys = []Key{
 	{Path: "ui_dir", Type: String, New: "ui_config.dir"},
 	{Path: "ui_content_path", Type: String, New: "ui_config.content_path"},
 	{Path: "http_api_response_headers", Support: Removed, New: "http_config.response_headers"},
-	{Path: "discovery_max_stale", Type: Duration, Support: Later},
 
 	// Checks and sessions.
 	{Path: "enable_agent_tls_for_checks", Type: Bool, Support: Later},

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -274,12 +275,33 @@ func (r *resolver) http() {
 	c.DefaultQueryTime = r.duration("default_query_time")
 	c.MaxQueryTime = r.duration("max_query_time")
 	c.EnableDebug = r.yes("enable_debug")
+	c.HTTPUseCache = r.yes("http_config.use_cache")
+	c.HTTPAllowWriteFrom = r.networks("http_config.allow_write_http_from")
+	c.DiscoveryMaxStale = r.duration("discovery_max_stale")
 	if c.DefaultQueryTime <= 0 {
 		r.fail("default_query_time", " must be more than 0s")
 	}
 	if c.MaxQueryTime <= 0 {
 		r.fail("max_query_time", " must be more than 0s")
 	}
+}
+
+// networks returns the networks of a list (RFC 4632 §3.1).
+func (r *resolver) networks(path string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, text := range r.list(path) {
+		network, err := netip.ParsePrefix(strings.TrimSpace(text))
+		if err != nil {
+			r.fail(path, " must be networks as in \"10.0.0.0/8\", but one is %q", shorten(text))
+			continue
+		}
+		if address := network.Addr(); address.Is4In6() {
+			r.fail(path, " must have IPv4 networks in their own form, but one is %q", shorten(text))
+			continue
+		}
+		out = append(out, network.Masked())
+	}
+	return out
 }
 
 func (r *resolver) limits() {

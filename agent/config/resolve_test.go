@@ -2,6 +2,7 @@ package config
 
 import (
 	"log/slog"
+	"net/netip"
 	"os"
 	"reflect"
 	"strings"
@@ -40,7 +41,9 @@ ports { dns = -1, serf_wan = 0 }
 unix_sockets { user = "u", group = "7", mode = "0660" }
 log_level = "Trace"
 dns_config { service_ttl { "*" = "5s", "web*" = "11s" }, node_ttl = "1s", soa { min_ttl = 7 } }
-http_config { response_headers { X = "y" }, block_endpoints = ["/v1/a"], max_header_bytes = 99 }
+http_config { response_headers { X = "y" }, block_endpoints = ["/v1/a"], max_header_bytes = 99,
+  allow_write_http_from = ["10.1.2.3/8", " fd00::/8 "], use_cache = false }
+discovery_max_stale = "7s"
 performance { raft_multiplier = 0 }
 enable_local_script_checks = true
 `)
@@ -68,6 +71,9 @@ enable_local_script_checks = true
 		"HTTPResponseHeaders": {c.HTTPResponseHeaders, map[string]string{"X": "y"}},
 		"HTTPBlockEndpoints":  {c.HTTPBlockEndpoints, []string{"/v1/a"}},
 		"HTTPMaxHeaderBytes":  {c.HTTPMaxHeaderBytes, 99},
+		"HTTPAllowWriteFrom":  {c.HTTPAllowWriteFrom, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}},
+		"HTTPUseCache":        {c.HTTPUseCache, false},
+		"DiscoveryMaxStale":   {c.DiscoveryMaxStale, 7 * time.Second},
 		"RaftMultiplier":      {c.RaftMultiplier, 2},
 		"Bootstrap":           {c.Bootstrap, true},
 		"BootstrapExpect":     {c.BootstrapExpect, 1},
@@ -92,6 +98,9 @@ func TestDevelopment(t *testing.T) {
 	}
 	if len(c.Warnings) > 0 {
 		t.Errorf("warnings: %q", c.Warnings)
+	}
+	if len(c.HTTPAllowWriteFrom) != 0 || !c.HTTPUseCache || c.DiscoveryMaxStale != 0 {
+		t.Errorf("defaults of HTTP are %v %t %v", c.HTTPAllowWriteFrom, c.HTTPUseCache, c.DiscoveryMaxStale)
 	}
 	if !c.Server || !c.Bootstrap || c.DataDir != "" || c.RaftMultiplier != 1 || !c.EnableDebug ||
 		c.LogLevel != slog.LevelDebug || c.BindAddr.String() != "127.0.0.1" || c.NodeName != "host1" {
@@ -153,6 +162,10 @@ func TestFaults(t *testing.T) {
 		{"bootstrapping no server", `server = false`, `bootstrap_expect = 1 needs server = true`},
 		{"electing no server", `server = false, bootstrap_expect = 0, bootstrap = true`, `bootstrap = true needs server = true`},
 		{"negative expectation", `bootstrap_expect = -1`, at + `20: bootstrap_expect must be at least 0, but is -1`},
+
+		{"address in place of a network", `http_config { allow_write_http_from = ["10.0.0.0/8", "10.0.0.1"] }`, `http_config.allow_write_http_from must be networks as in "10.0.0.0/8", but one is "10.0.0.1"`},
+		{"network in another form", `http_config { allow_write_http_from = ["::ffff:10.0.0.0/104"] }`, `http_config.allow_write_http_from must have IPv4 networks in their own form, but one is "::ffff:10.0.0.0/104"`},
+		{"negative staleness", `discovery_max_stale = "-1s"`, at + `23: discovery_max_stale must not be negative, but is -1s`},
 
 		{"datacenter", `datacenter = "a b"`, at + `14: datacenter may have letters, digits, - and _ only, but is "a b"`},
 		{"no datacenter", `datacenter = ""`, `datacenter must not be empty`},
@@ -218,7 +231,6 @@ func TestRefused(t *testing.T) {
 		`tls { grpc { verify_incoming = true } }`,
 		`cert_file = "a", key_file = "b", ports { https = 8501 }`,
 		`tls { https { cert_file = "a" } }, ports { https = 8501 }`,
-		`http_config { allow_write_http_from = ["10.0.0.0/8"] }`,
 		`serf_lan_allowed_cidrs = ["10.0.0.0/8"]`,
 		`auto_encrypt { allow_tls = true }`,
 		`auto_config { enabled = true }`,
