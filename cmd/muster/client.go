@@ -122,6 +122,19 @@ func (c *connection) either(given sharedString, name string) string {
 
 // client makes a client for the agent that flags and environment name.
 func (c *connection) client() (*api.Client, error) {
+	config, err := c.config()
+	if err != nil {
+		return nil, err
+	}
+	client, err := api.NewClient(config)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use the address %q: %w", c.serverAddress(), err)
+	}
+	return client, nil
+}
+
+// config is how to reach the agent that flags and environment name.
+func (c *connection) config() (*api.Config, error) {
 	token, err := c.secret()
 	if err != nil {
 		return nil, err
@@ -142,7 +155,7 @@ func (c *connection) client() (*api.Client, error) {
 		dialSocket(transport, socket)
 		address, scheme = "localhost", "http"
 	}
-	config := &api.Config{
+	return &api.Config{
 		Address:    address,
 		Scheme:     scheme,
 		Token:      unresolvedToken,
@@ -152,12 +165,21 @@ func (c *connection) client() (*api.Client, error) {
 			Transport: &resolvedTransport{base: transport, token: token},
 			Timeout:   requestTimeout,
 		},
+	}, nil
+}
+
+// baseURL is what stands before the path of every request, as the client
+// library reads an address: its own scheme counts, except that TLS is never
+// given up, and a path may follow the host.
+func baseURL(config *api.Config) string {
+	scheme, host, ok := strings.Cut(config.Address, "://")
+	if !ok {
+		scheme, host = config.Scheme, config.Address
 	}
-	client, err := api.NewClient(config)
-	if err != nil {
-		return nil, fmt.Errorf("cannot use the address %q: %w", c.serverAddress(), err)
+	if config.Scheme == "https" {
+		scheme = "https"
 	}
-	return client, nil
+	return scheme + "://" + strings.TrimSuffix(host, "/")
 }
 
 // serverAddress is where the agent is expected, as the user wrote it.

@@ -12,7 +12,7 @@ func kvCommand() *command {
 	return &command{
 		name:     "kv",
 		summary:  "Read and write keys and values",
-		children: []*command{kvDeleteCommand(), kvGetCommand(), kvPutCommand()},
+		children: []*command{kvDeleteCommand(), kvExportCommand(), kvGetCommand(), kvImportCommand(), kvPutCommand()},
 		examples: []example{
 			{"Write a value", "muster kv put service/limit 100"},
 			{"Read it back", "muster kv get service/limit"},

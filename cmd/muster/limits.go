@@ -9,9 +9,15 @@ const (
 	maxData = 64 << 20
 	// maxTokenFile is the most bytes of a token file: a secret is a short line.
 	maxTokenFile = 64 << 10
+	// maxErrorBody is the most bytes of an error that are read from an answer; the
+	// agent's own are a line.
+	maxErrorBody = 64 << 10
 	// requestTimeout ends a request to the agent. It is above the longest time
 	// that an agent itself waits before it answers a question of ours.
 	requestTimeout = 90 * time.Second
+	// streamSilence is how long the agent may send nothing in the middle of an
+	// answer that is read while it arrives.
+	streamSilence = 90 * time.Second
 	// healthTimeout is how long the health command waits, unless told.
 	healthTimeout = 5 * time.Second
 	// leaveTimeout is how long an agent may take to leave its cluster after a
