@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/muster-sd/muster/agent/consensus"
@@ -30,6 +31,10 @@ type backend struct {
 	hold time.Duration
 	now  func() time.Time
 	memo memo
+	// waiting is how many readers wait now, and woken how often one of them was
+	// woken by a change.
+	waiting atomic.Int64
+	woken   atomic.Uint64
 }
 
 var (
@@ -85,9 +90,14 @@ func (b *backend) answer(ctx context.Context, o mvcc.ReadOptions, q any) (any, m
 		}
 		missing = a.Missing
 		watch.Add(view.Gone())
+		b.waiting.Add(1)
 		expired = !watch.Wait(ctx, timeout)
+		b.waiting.Add(-1)
 		if ctx.Err() != nil {
 			return nil, meta, ctx.Err()
+		}
+		if !expired {
+			b.woken.Add(1)
 		}
 		watch.Reset()
 	}

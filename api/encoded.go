@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	"github.com/muster-sd/muster/kv/mvcc"
 )
@@ -19,6 +20,7 @@ type shared struct {
 // bodies keeps encoded answers by their request. Its zero value is empty and
 // ready.
 type bodies struct {
+	made  atomic.Uint64 // how many were encoded
 	mu    sync.Mutex
 	kept  map[string]*body
 	bytes int
@@ -87,6 +89,10 @@ func (b *bodies) drop(key string) {
 	delete(b.kept, key)
 }
 
+// Encoded is how many answers have been encoded that are shared by all who ask
+// the same: far fewer than are sent, if many wait for one thing.
+func (h *Handler) Encoded() uint64 { return h.encoded.made.Load() }
+
 // unshaping are the parameters that decide when and from where an answer comes,
 // but not what it says.
 var unshaping = []string{"index", "wait", "stale", "consistent", "leader", "max_stale", "cached", "token"}
@@ -110,6 +116,7 @@ func (h *Handler) writeShared(c *call, v shared) {
 	key := c.key()
 	b := h.encoded.of(key, v.meta.Index, v.meta.Line)
 	b.encode.Do(func() {
+		h.encoded.made.Add(1)
 		b.plain, b.err = h.encode(c, v.build())
 		h.encoded.grown(key, b)
 	})
