@@ -10,3 +10,6 @@ func (a *Agent) Waiting() int { return int(a.backend.waiting.Load()) }
 
 // Woken is how often a waiting reader was woken by a change.
 func (a *Agent) Woken() uint64 { return a.backend.woken.Load() }
+
+// Encoded is how many answers were encoded for all who ask the same.
+func (a *Agent) Encoded() uint64 { return a.handler.Encoded() }
