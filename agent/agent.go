@@ -65,6 +65,9 @@ type Agent struct {
 	sockets Listeners
 	started time.Time
 
+	load      func() (*config.Config, error) // reads the configuration anew; may be nil
+	telemetry *telemetry
+
 	reloading sync.Mutex
 	running   *config.Config // the newest one that was taken over; guarded by reloading
 	left      atomic.Bool
@@ -92,8 +95,10 @@ func New(o Options) (*Agent, error) {
 		leave:   make(chan struct{}),
 		stopped: make(chan struct{}),
 		started: time.Now(),
+		load:    o.Reload,
 	}
 	for _, step := range []func() error{
+		a.openTelemetry,
 		a.takeGiven,
 		a.openIdentity,
 		a.bind,
@@ -106,6 +111,17 @@ func New(o Options) (*Agent, error) {
 		}
 	}
 	return a, nil
+}
+
+// openTelemetry lets what the agent logs be followed, and what it does be
+// measured.
+func (a *Agent) openTelemetry() error {
+	t, err := newTelemetry()
+	if err != nil {
+		return fmt.Errorf("cannot measure: %w", err)
+	}
+	a.telemetry, a.logger = t, t.tee(a.logger)
+	return nil
 }
 
 // openIdentity takes the data directory and settles who this node is.
@@ -180,6 +196,7 @@ func (a *Agent) openConsensus() error {
 		node:       node,
 		hold:       c.RPCHoldTimeout,
 		now:        time.Now,
+		measure:    a.telemetry.Command,
 	}
 	if c.Bootstrap || c.Dev {
 		if _, err := node.Bootstrap(); err != nil {
@@ -277,7 +294,9 @@ func (a *Agent) openEdges() error {
 		Status:  status{a},
 		Local:   registry{a.local, c.NodeName},
 		Agent:   about{a},
-		Logger:  a.part("http"),
+
+		Telemetry: a.telemetry,
+		Logger:    a.part("http"),
 	})
 	if err != nil {
 		return err
@@ -295,6 +314,7 @@ func (a *Agent) openEdges() error {
 		PacketConns: a.sockets.DNSPackets,
 		Listeners:   a.sockets.DNSStreams,
 		Lookup:      a.backend,
+		Measure:     a.measureDNS,
 		Logger:      a.part("dns"),
 	})
 	return err
@@ -315,6 +335,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	port.start("server port", a.mux.Run)
 	back := newGroup(context.WithoutCancel(ctx))
 	back.start("leader's duties", a.lead)
+	back.start("metrics", a.watch)
 	back.start("local registry", func(ctx context.Context) error { return a.local.Run(ctx, a.backend) })
 
 	front := newGroup(ctx)
@@ -424,9 +445,7 @@ func (a *Agent) serveHTTP(ctx context.Context, l net.Listener) error {
 // when Run has. The only server of a cluster keeps its data, and is the same
 // cluster when it comes back.
 func (a *Agent) Leave(ctx context.Context) error {
-	if a.left.CompareAndSwap(false, true) {
-		close(a.leave)
-	}
+	a.beginLeave()
 	select {
 	case <-a.stopped:
 		return nil

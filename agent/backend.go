@@ -31,6 +31,8 @@ type backend struct {
 	hold time.Duration
 	now  func() time.Time
 	memo memo
+	// measure notes that a command was carried out; it may be nil.
+	measure func(cmd any, began time.Time)
 	// waiting is how many readers wait now, and woken how often one of them was
 	// woken by a change.
 	waiting atomic.Int64
@@ -158,6 +160,9 @@ func (b *backend) waitLeader(ctx context.Context) error {
 // apply hands a command to Raft and returns what it came to once it is
 // committed and applied.
 func (b *backend) apply(ctx context.Context, cmd any) (state.Result, error) {
+	if b.measure != nil {
+		defer b.measure(cmd, time.Now())
+	}
 	if err := b.waitLeader(ctx); err != nil {
 		return state.Result{}, err
 	}

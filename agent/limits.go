@@ -38,6 +38,22 @@ const (
 	// maxRefusals bounds how many clients are refused at once with a text. Those
 	// beyond it are only cut off.
 	maxRefusals = 64
+	// maxMonitors bounds how many clients may follow the log at once.
+	maxMonitors = 64
+	// maxMonitorLines is how many lines wait for a client who follows the log.
+	// Those beyond it are dropped.
+	maxMonitorLines = 512
+	// joinLimit bounds the time to reach an address that is to be joined.
+	joinLimit = 10 * time.Second
+	// maxProcFile bounds what is read of a file about the machine, in bytes.
+	maxProcFile = 4 << 20
+	// metricsInterval is how long measurements are put together, and
+	// metricsRetention how long they are kept.
+	metricsInterval  = 10 * time.Second
+	metricsRetention = time.Minute
+	// gaugeInterval is between two looks at the process and the state, so that
+	// every interval has some.
+	gaugeInterval = 5 * time.Second
 	// beginRetry is between two tries to give a new cluster its ID.
 	beginRetry = 100 * time.Millisecond
 )

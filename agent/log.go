@@ -84,17 +84,21 @@ func (h *lineHandler) WithGroup(name string) slog.Handler {
 
 // Handle writes one line.
 func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
+	_, err := h.out.Write(h.render(r, h.json))
+	return err
+}
+
+// render is the line of a message, with its line end.
+func (h *lineHandler) render(r slog.Record, asJSON bool) []byte {
 	attrs := append([]slog.Attr(nil), h.attrs...)
 	r.Attrs(func(a slog.Attr) bool {
 		attrs = flatten(attrs, h.group, a)
 		return true
 	})
-	write := h.line
-	if h.json {
-		write = h.object
+	if asJSON {
+		return h.object(r, attrs)
 	}
-	_, err := h.out.Write(write(r, attrs))
-	return err
+	return h.line(r, attrs)
 }
 
 // flatten appends an attribute by its whole name, and a group by its members.

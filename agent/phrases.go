@@ -8,4 +8,6 @@ const (
 	PhraseNotLeading = "cluster leadership lost"
 	PhraseHTTP       = "Starting server"
 	PhraseDNS        = "Started DNS server"
+
+	PhraseLinesDropped = "Lines were dropped: the client does not keep up"
 )

@@ -24,7 +24,9 @@ type Deps struct {
 	Status  Status
 	Local   Local
 	Agent   Agent
-	Logger  *slog.Logger
+	// Telemetry is where requests are counted, and where the log is followed.
+	Telemetry Telemetry
+	Logger    *slog.Logger
 }
 
 // Config is what the interface is told by the agent's configuration.
@@ -120,6 +122,10 @@ type Local interface {
 	RemoveCheck(ctx context.Context, id string) error
 	// UpdateTTL sets the status and output of a check of kind TTL.
 	UpdateTTL(ctx context.Context, id string, status health.Status, output string) error
+	// SetNodeMaintenance takes the node out of service or puts it back, and
+	// SetServiceMaintenance one instance. To ask for what is so changes nothing.
+	SetNodeMaintenance(ctx context.Context, on bool, reason string) error
+	SetServiceMaintenance(ctx context.Context, id string, on bool, reason string) error
 }
 
 // LocalService is an instance that is registered at this agent. The service is
@@ -128,10 +134,37 @@ type LocalService struct {
 	Service *catalog.Service
 }
 
-// Agent tells about the agent itself.
+// Agent tells about the agent itself, and does what is asked of it as a whole.
 type Agent interface {
 	Self() Self
 	Members() []Member
+	Host() Host
+	// Join makes the agent a member of the pool that an address belongs to, with a
+	// port or without; wan means the pool of servers across datacenters.
+	Join(ctx context.Context, address string, wan bool) error
+	// ForceLeave makes a member that failed one that left, and with prune forgets
+	// it.
+	ForceLeave(ctx context.Context, node string, wan, prune bool) error
+	// Leave begins to take the agent out of service for good, and does not wait.
+	Leave()
+	// Reload reads the configuration again and takes over what may change.
+	Reload(ctx context.Context) error
+}
+
+// Telemetry measures, and tells what it measured and what is logged.
+type Telemetry interface {
+	// Request notes that a request was answered; path is that of the endpoint.
+	Request(method, path string, took time.Duration)
+	// Metrics are those of the last whole interval, or of the first one while it
+	// lasts.
+	Metrics() Metrics
+	// FollowMetrics hands over those of each interval as it ends, until ctx ends
+	// or give fails.
+	FollowMetrics(ctx context.Context, give func(Metrics) error)
+	// Monitor sends what is logged at a level or above it, a line at a time with
+	// its line end, until ctx ends. Who does not keep up loses lines, and is sent
+	// one that says how many.
+	Monitor(ctx context.Context, level slog.Level, asJSON bool) (<-chan []byte, error)
 }
 
 // Self describes the agent.

@@ -48,7 +48,7 @@ func New(d Deps) (*Handler, error) {
 		missing bool
 	}{
 		{"Keys", d.Keys == nil}, {"Catalog", d.Catalog == nil}, {"Health", d.Health == nil}, {"Txn", d.Txn == nil}, {"Status", d.Status == nil},
-		{"Local", d.Local == nil}, {"Agent", d.Agent == nil}, {"Logger", d.Logger == nil},
+		{"Local", d.Local == nil}, {"Agent", d.Agent == nil}, {"Telemetry", d.Telemetry == nil}, {"Logger", d.Logger == nil},
 	} {
 		if part.missing {
 			return nil, errors.New("cannot serve HTTP: api.Deps." + part.name + " is missing")
@@ -86,6 +86,7 @@ func (h *Handler) add(rt route) {
 		names[i], rt.methods[v.method] = v.method, v.serve
 	}
 	rt.allow = strings.Join(names, ",")
+	rt.measured = strings.ReplaceAll(rt.pattern, "*", "_")
 	h.routes[rt.pattern] = &rt
 	h.mux.Get(rt.pattern, http.NotFound)
 }
@@ -160,6 +161,8 @@ func (h *Handler) match(escaped string) (*route, string) {
 
 // serve answers a request for a known path.
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, rt *route, rest string) {
+	began := time.Now()
+	defer func() { h.Telemetry.Request(r.Method, rt.measured, time.Since(began)) }()
 	header := w.Header()
 	header["Vary"] = valueVary
 	header["X-Consul-Default-Acl-Policy"] = valueAllow

@@ -2,12 +2,14 @@ package api
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/muster-sd/muster/catalog"
 	"github.com/muster-sd/muster/health"
@@ -107,6 +109,7 @@ type mockLocal struct {
 	addCheck      func(check.Definition) error
 	removeCheck   func(string) error
 	updateTTL     func(string, health.Status, string) error
+	maintenance   func(id string, on bool, reason string) error
 }
 
 func (m *mockLocal) Services() []LocalService { return m.services() }
@@ -121,13 +124,50 @@ func (m *mockLocal) UpdateTTL(_ context.Context, id string, s health.Status, out
 	return m.updateTTL(id, s, out)
 }
 
+func (m *mockLocal) SetNodeMaintenance(_ context.Context, on bool, reason string) error {
+	return m.maintenance("", on, reason)
+}
+func (m *mockLocal) SetServiceMaintenance(_ context.Context, id string, on bool, reason string) error {
+	return m.maintenance(id, on, reason)
+}
+
 type mockAgent struct {
-	self    func() Self
-	members func() []Member
+	self       func() Self
+	members    func() []Member
+	host       func() Host
+	join       func(address string, wan bool) error
+	forceLeave func(node string, wan, prune bool) error
+	leave      func()
+	reload     func() error
 }
 
 func (m *mockAgent) Self() Self        { return m.self() }
 func (m *mockAgent) Members() []Member { return m.members() }
+func (m *mockAgent) Host() Host        { return m.host() }
+func (m *mockAgent) Join(_ context.Context, address string, wan bool) error {
+	return m.join(address, wan)
+}
+func (m *mockAgent) ForceLeave(_ context.Context, node string, wan, prune bool) error {
+	return m.forceLeave(node, wan, prune)
+}
+func (m *mockAgent) Leave()                       { m.leave() }
+func (m *mockAgent) Reload(context.Context) error { return m.reload() }
+
+type mockTelemetry struct {
+	request func(method, path string)
+	metrics func() Metrics
+	follow  func(context.Context, func(Metrics) error)
+	monitor func(context.Context, slog.Level, bool) (<-chan []byte, error)
+}
+
+func (m *mockTelemetry) Request(method, path string, _ time.Duration) { m.request(method, path) }
+func (m *mockTelemetry) Metrics() Metrics                             { return m.metrics() }
+func (m *mockTelemetry) FollowMetrics(ctx context.Context, give func(Metrics) error) {
+	m.follow(ctx, give)
+}
+func (m *mockTelemetry) Monitor(ctx context.Context, level slog.Level, asJSON bool) (<-chan []byte, error) {
+	return m.monitor(ctx, level, asJSON)
+}
 
 // here is what an answer of the leader stands on.
 var here = mvcc.Meta{Index: 7, KnownLeader: true}
@@ -142,6 +182,7 @@ type mocks struct {
 	status  mockStatus
 	local   mockLocal
 	agent   mockAgent
+	measure mockTelemetry
 	config  Config
 }
 
@@ -203,8 +244,25 @@ func newMocks() *mocks {
 			addCheck:      func(check.Definition) error { return nil },
 			removeCheck:   func(string) error { return nil },
 			updateTTL:     func(string, health.Status, string) error { return nil },
+			maintenance:   func(string, bool, string) error { return nil },
 		},
-		agent:  mockAgent{self: func() Self { return Self{} }, members: func() []Member { return nil }},
+		agent: mockAgent{
+			self:       func() Self { return Self{} },
+			members:    func() []Member { return nil },
+			host:       func() Host { return Host{} },
+			join:       func(string, bool) error { return nil },
+			forceLeave: func(string, bool, bool) error { return nil },
+			leave:      func() {},
+			reload:     func() error { return nil },
+		},
+		measure: mockTelemetry{
+			request: func(string, string) {},
+			metrics: func() Metrics { return Metrics{} },
+			follow:  func(context.Context, func(Metrics) error) {},
+			monitor: func(context.Context, slog.Level, bool) (<-chan []byte, error) {
+				return nil, errors.New("nobody follows the log here")
+			},
+		},
 		config: Config{Datacenter: "dc1", NodeName: "n1"},
 	}
 }
@@ -212,7 +270,7 @@ func newMocks() *mocks {
 func (m *mocks) handler(t testing.TB) *Handler {
 	t.Helper()
 	h, err := New(Deps{Config: m.config, Keys: &m.keys, Catalog: &m.catalog, Health: &m.health, Txn: &m.txn, Status: &m.status,
-		Local: &m.local, Agent: &m.agent, Logger: slog.New(slog.DiscardHandler)})
+		Local: &m.local, Agent: &m.agent, Telemetry: &m.measure, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

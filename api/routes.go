@@ -16,8 +16,10 @@ type route struct {
 	// copies is what ?cached means here.
 	copies copyKind
 
-	allow   string
-	methods map[string]handler
+	allow string
+	// measured is the path among the metrics, with "_" for the variable.
+	measured string
+	methods  map[string]handler
 }
 
 // handler answers one call with a value for the body, or an error.
@@ -69,6 +71,16 @@ func resources() []route {
 		{pattern: "/v1/agent/self", verbs: get(agentSelf)},
 		{pattern: "/v1/agent/version", verbs: get(agentVersion)},
 		{pattern: "/v1/agent/members", verbs: get(agentMembers)},
+		{pattern: "/v1/agent/host", verbs: get(agentHost)},
+		{pattern: "/v1/agent/join/*", verbs: put(join)},
+		{pattern: "/v1/agent/leave", verbs: put(leave)},
+		{pattern: "/v1/agent/force-leave/*", verbs: put(forceLeave)},
+		{pattern: "/v1/agent/reload", verbs: put(reload)},
+		{pattern: "/v1/agent/monitor", verbs: get(agentMonitor)},
+		{pattern: "/v1/agent/metrics", verbs: get(agentMetrics)},
+		{pattern: "/v1/agent/metrics/stream", verbs: get(agentMetricsStream)},
+		{pattern: "/v1/agent/maintenance", verbs: put(nodeMaintenance)},
+		{pattern: "/v1/agent/service/maintenance/*", verbs: put(serviceMaintenance)},
 		{pattern: "/v1/agent/services", verbs: get(agentServices)},
 		{pattern: "/v1/agent/service/*", verbs: get(agentService)},
 		{pattern: "/v1/agent/service/register", verbs: put(registerService)},
@@ -105,17 +117,6 @@ func later() []route {
 		{pattern: "/v1/acl/templated-policy/preview/*", verbs: post(aclDisabled)},
 		{pattern: "/v1/internal/acl/authorize", verbs: post(aclDisabled)},
 		{pattern: "/v1/agent/token/*", verbs: put(aclDisabled)},
-
-		{pattern: "/v1/agent/host", verbs: get(unimplemented)},
-		{pattern: "/v1/agent/join/*", verbs: put(unimplemented)},
-		{pattern: "/v1/agent/leave", verbs: put(unimplemented)},
-		{pattern: "/v1/agent/force-leave/*", verbs: put(unimplemented)},
-		{pattern: "/v1/agent/reload", verbs: put(unimplemented)},
-		{pattern: "/v1/agent/maintenance", verbs: put(unimplemented)},
-		{pattern: "/v1/agent/service/maintenance/*", verbs: put(unimplemented)},
-		{pattern: "/v1/agent/monitor", verbs: get(unimplemented)},
-		{pattern: "/v1/agent/metrics", verbs: get(unimplemented)},
-		{pattern: "/v1/agent/metrics/stream", verbs: get(unimplemented)},
 
 		{pattern: "/v1/session/create", verbs: put(unimplemented)},
 		{pattern: "/v1/session/destroy/*", verbs: put(unimplemented)},

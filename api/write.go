@@ -74,6 +74,7 @@ func (h *Handler) write(c *call, value any, err error) {
 		return
 	}
 	switch v := value.(type) {
+	case streamed:
 	case empty:
 		c.w.Header()["Content-Type"] = valueJSON
 		c.w.Header().Set("Content-Length", "0")

@@ -79,6 +79,12 @@ func (t Table) ServiceIndex(service string, w *mvcc.Watch) uint64 {
 	return max(t.mark(markServices, nil), 1)
 }
 
+// CountNodes is the number of nodes.
+func (t Table) CountNodes() int { return t.nodes.Len() }
+
+// CountInstances is the number of instances of all services.
+func (t Table) CountInstances() int { return t.services.Len() }
+
 // NodesIndex is the index of all nodes and of what stands on them, checks apart.
 func (t Table) NodesIndex(w *mvcc.Watch) uint64 { return max(t.mark(markNodes, w), 1) }
 

@@ -33,7 +33,10 @@ type Config struct {
 	// Random orders answers. It has to be safe for concurrent use; nil is the
 	// runtime's source.
 	Random rand.Source
-	Logger *slog.Logger
+	// Measure is told of each query, by the mnemonic of its type, how long the
+	// answer took. It may be nil.
+	Measure func(kind string, took time.Duration)
+	Logger  *slog.Logger
 }
 
 // Transport is how a query came.
@@ -126,6 +129,15 @@ func (s *Server) Answer(ctx context.Context, request *dns.Msg, transport Transpo
 	return reply
 }
 
+// kindOf is the mnemonic of a type of query (RFC 1035 §3.2.2), or "other" for one
+// that has none.
+func kindOf(qtype uint16) string {
+	if name, ok := dns.TypeToString[qtype]; ok {
+		return name
+	}
+	return "other"
+}
+
 // answer writes the reply to a query, whose records stand in m.
 func (s *Server) answer(ctx context.Context, request, reply *dns.Msg, transport Transport, m *memory) {
 	setReplyHeader(reply, request)
@@ -134,6 +146,10 @@ func (s *Server) answer(ctx context.Context, request, reply *dns.Msg, transport 
 		return
 	}
 	question := request.Question[0]
+	if s.config.Measure != nil {
+		began := time.Now()
+		defer func() { s.config.Measure(kindOf(question.Qtype), time.Since(began)) }()
+	}
 	reply.Question = request.Question
 	reply.Answer, reply.Extra = m.answers, m.extra
 	set := s.settings.Load()

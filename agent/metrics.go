@@ -1,0 +1,191 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-metrics"
+
+	"github.com/muster-sd/muster/agent/gossip"
+	"github.com/muster-sd/muster/api"
+	"github.com/muster-sd/muster/catalog"
+	"github.com/muster-sd/muster/health"
+	"github.com/muster-sd/muster/kv"
+)
+
+// metricsPrefix is the first part of every metric's name.
+const metricsPrefix = "consul"
+
+// telemetry keeps what is measured, and lets it and the log be followed. The
+// libraries measure into the one that was made last in the process.
+type telemetry struct {
+	*monitors
+	sink *metrics.InmemSink
+	to   *metrics.Metrics
+}
+
+var _ api.Telemetry = (*telemetry)(nil)
+
+// newTelemetry makes the place where everything is measured. Gauges carry the
+// host's name.
+func newTelemetry() (*telemetry, error) {
+	t := &telemetry{monitors: newMonitors(), sink: metrics.NewInmemSink(metricsInterval, metricsRetention)}
+	c := metrics.DefaultConfig(metricsPrefix)
+	c.EnableRuntimeMetrics = false // it would never end: watch does it
+	var err error
+	t.to, err = metrics.NewGlobal(c, t.sink)
+	return t, err
+}
+
+// Request notes that a request was answered.
+func (t *telemetry) Request(method, path string, took time.Duration) {
+	t.took([]string{"api", "http"}, took, metrics.Label{Name: "method", Value: method}, metrics.Label{Name: "path", Value: path})
+}
+
+// Command notes that a command was carried out.
+func (t *telemetry) Command(cmd any, began time.Time) {
+	var name []string
+	switch cmd.(type) {
+	case *kv.Set, *kv.CAS, *kv.Delete, *kv.DeleteCAS, *kv.DeleteTree:
+		name = []string{"kvs", "apply"}
+	case *health.Transaction:
+		name = []string{"txn", "apply"}
+	case *health.Register:
+		name = []string{"catalog", "register"}
+	case *catalog.Deregister:
+		name = []string{"catalog", "deregister"}
+	default:
+		return
+	}
+	t.took(name, time.Since(began))
+}
+
+// measureDNS notes that a DNS query was answered.
+func (a *Agent) measureDNS(kind string, took time.Duration) {
+	node := metrics.Label{Name: "node", Value: a.config.NodeName}
+	a.telemetry.took([]string{"dns", "query"}, took, node, metrics.Label{Name: "type", Value: kind})
+	area := "domain_query"
+	if kind == "PTR" {
+		area = "ptr_query"
+	}
+	a.telemetry.took([]string{"dns", area}, took, node)
+}
+
+// took notes how long something took, in milliseconds.
+func (t *telemetry) took(name []string, d time.Duration, labels ...metrics.Label) {
+	t.to.AddSampleWithLabels(name, float32(d.Seconds()*1000), labels)
+}
+
+// Metrics are those of the last whole interval.
+func (t *telemetry) Metrics() api.Metrics {
+	shown, err := t.sink.DisplayMetrics(nil, nil)
+	summary, ok := shown.(metrics.MetricsSummary)
+	if err != nil || !ok {
+		return newMetrics(metrics.MetricsSummary{})
+	}
+	return newMetrics(summary)
+}
+
+// FollowMetrics hands over those of each interval as it ends.
+func (t *telemetry) FollowMetrics(ctx context.Context, give func(api.Metrics) error) {
+	t.sink.Stream(ctx, encoder(func(v any) error { return give(newMetrics(v.(metrics.MetricsSummary))) }))
+}
+
+// encoder is what the library hands its summaries to.
+type encoder func(any) error
+
+// Encode takes a summary.
+func (e encoder) Encode(v any) error { return e(v) }
+
+// Monitor sends what is logged.
+func (t *telemetry) Monitor(ctx context.Context, level slog.Level, asJSON bool) (<-chan []byte, error) {
+	return t.follow(ctx, level, asJSON)
+}
+
+func newMetrics(s metrics.MetricsSummary) api.Metrics {
+	out := api.Metrics{Timestamp: s.Timestamp, Gauges: []api.Gauge{}, Points: []api.Point{},
+		Counters: newSamples(s.Counters), Samples: newSamples(s.Samples)}
+	for _, g := range s.Gauges {
+		out.Gauges = append(out.Gauges, api.Gauge{Name: g.Name, Value: number(float64(g.Value)), Labels: g.DisplayLabels})
+	}
+	for _, g := range s.PrecisionGauges {
+		out.Gauges = append(out.Gauges, api.Gauge{Name: g.Name, Value: number(g.Value), Labels: g.DisplayLabels})
+	}
+	for _, p := range s.Points {
+		out.Points = append(out.Points, api.Point{Name: p.Name, Points: p.Points})
+	}
+	return out
+}
+
+func newSamples(from []metrics.SampledValue) []api.Sample {
+	out := make([]api.Sample, len(from))
+	for i, s := range from {
+		out[i] = api.Sample{Name: s.Name, Count: s.Count, Rate: number(s.Rate), Sum: number(s.Sum), Min: number(s.Min),
+			Max: number(s.Max), Mean: number(s.Mean), Stddev: number(s.Stddev), Labels: s.DisplayLabels}
+	}
+	return out
+}
+
+// number is a value that JSON can hold: zero for what is none.
+func number(f float64) float64 {
+	if f-f != 0 { // infinite, or no number
+		return 0
+	}
+	return f
+}
+
+// watch looks at the process and the state from time to time until ctx ends.
+func (a *Agent) watch(ctx context.Context) error {
+	ticker := time.NewTicker(gaugeInterval)
+	defer ticker.Stop()
+	for {
+		a.telemetry.to.EmitRuntimeStats()
+		a.gauge()
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// gauge measures what this server knows and is.
+func (a *Agent) gauge() {
+	m := a.telemetry.to
+	view := a.machine.View()
+	services, _ := view.Catalog.Services(&catalog.Services{}, nil)
+	servers, clients := 0, 0
+	for _, member := range a.pool.Members() {
+		switch {
+		case member.Status != gossip.Alive:
+		case member.IsServer():
+			servers++
+		default:
+			clients++
+		}
+	}
+	here := []metrics.Label{{Name: "datacenter", Value: a.config.Datacenter}}
+	for _, g := range []struct {
+		area, name string
+		value      int
+	}{
+		{"state", "nodes", view.Catalog.CountNodes()},
+		{"state", "services", len(services)},
+		{"state", "service_instances", view.Catalog.CountInstances()},
+		{"state", "kv_entries", view.KV.Len()},
+		{"members", "servers", servers},
+		{"members", "clients", clients},
+	} {
+		m.SetGaugeWithLabels([]string{g.area, g.name}, float32(g.value), here)
+	}
+	leading := float32(0)
+	if a.node.Leading() {
+		leading = 1
+	}
+	m.SetGauge([]string{"server", "isLeader"}, leading)
+	m.SetGauge([]string{"rpc", "queries_blocking"}, float32(a.backend.waiting.Load()))
+	version, prerelease, _ := strings.Cut(Version, "-")
+	m.SetGaugeWithLabels([]string{"version"}, 1, []metrics.Label{{Name: "version", Value: version}, {Name: "pre_release", Value: prerelease}})
+}

@@ -1,0 +1,100 @@
+package api
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// nodeMaintenance takes the agent's node out of service, or puts it back.
+func nodeMaintenance(c *call) (any, error) {
+	on, err := c.enable()
+	if err != nil {
+		return nil, err
+	}
+	return done(c.h.Local.SetNodeMaintenance(c.r.Context(), on, c.value("reason")))
+}
+
+// serviceMaintenance does the same for one instance.
+func serviceMaintenance(c *call) (any, error) {
+	if c.rest == "" {
+		return nil, badRequest("Missing service ID")
+	}
+	on, err := c.enable()
+	if err != nil {
+		return nil, err
+	}
+	return done(c.h.Local.SetServiceMaintenance(c.r.Context(), c.rest, on, c.value("reason")))
+}
+
+// enable reads whether something is to be switched on or off.
+func (c *call) enable() (bool, error) {
+	if !c.has("enable") {
+		return false, badRequest("Missing value for enable")
+	}
+	on, err := strconv.ParseBool(c.value("enable"))
+	if err != nil {
+		return false, badRequest("Invalid value for enable: %q", c.value("enable"))
+	}
+	return on, nil
+}
+
+// reload reads the configuration again. Whatever is wrong with it, clients know
+// as a 500.
+func reload(c *call) (any, error) {
+	if err := c.h.Agent.Reload(c.r.Context()); err != nil {
+		return nil, refuse(http.StatusInternalServerError, "%v", err)
+	}
+	return empty{}, nil
+}
+
+// leave begins to take the agent out of the cluster. The answer goes out while
+// it does so.
+func leave(c *call) (any, error) {
+	c.h.Agent.Leave()
+	return empty{}, nil
+}
+
+// join makes the agent a member of the pool that an address belongs to.
+func join(c *call) (any, error) {
+	return done(c.h.Agent.Join(c.r.Context(), c.rest, c.value("wan") != ""))
+}
+
+// forceLeave makes a member that failed one that left.
+func forceLeave(c *call) (any, error) {
+	return done(c.h.Agent.ForceLeave(c.r.Context(), c.rest, c.has("wan"), c.has("prune")))
+}
+
+// agentHost describes the machine that the agent runs on.
+func agentHost(c *call) (any, error) { return c.h.Agent.Host(), nil }
+
+// agentMetrics shows what was measured in the last whole interval.
+func agentMetrics(c *call) (any, error) {
+	if c.wantsPrometheus() {
+		c.w.Header().Set("X-Consul-Reason", "Prometheus is not enabled: this version of Muster shows metrics as JSON")
+		return empty{}, nil
+	}
+	return c.h.Telemetry.Metrics(), nil
+}
+
+// wantsPrometheus reports whether the request asks for the text format of
+// Prometheus, in one of the ways that its scrapers do.
+func (c *call) wantsPrometheus() bool {
+	if c.value("format") == "prometheus" {
+		return true
+	}
+	accept := strings.Join(c.r.Header["Accept"], ",")
+	return strings.Contains(accept, "application/openmetrics-text") ||
+		strings.Contains(strings.ReplaceAll(accept, " ", ""), "text/plain;version=0.4.0")
+}
+
+// agentMetricsStream shows what was measured in each interval as it ends, until
+// the client goes.
+func agentMetricsStream(c *call) (any, error) {
+	ctx, cancel := c.untilDrained()
+	defer cancel()
+	out := c.stream("application/json")
+	defer out.close()
+	c.h.Telemetry.FollowMetrics(ctx, func(m Metrics) error { return out.object(m) })
+	return streamed{}, nil
+}
