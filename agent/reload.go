@@ -28,11 +28,11 @@ func (a *Agent) Reload(c *config.Config) error {
 	a.running = c
 	a.setSelf(selfNode(a.withMeta(c), a.id))
 	a.local.SetNode(*a.self.Load())
-	if a.level != nil {
-		a.level.Set(c.LogLevel)
-	}
 	if keys := config.NeedsRestart(a.config, c); len(keys) > 0 {
 		a.logger.Warn("These settings changed and need a restart", "keys", strings.Join(keys, ","))
+	}
+	if a.level != nil {
+		a.level.Set(c.LogLevel)
 	}
 	return nil
 }
