@@ -40,7 +40,7 @@ func (d *Deps) reconcileMembers(ctx context.Context) {
 // members once. One that cannot be written does not keep the others waiting.
 func (d *Deps) reconcile(ctx context.Context) error {
 	var errs []error
-	members := map[string]bool{}
+	members := map[string]bool{strings.ToLower(d.Self().Name): true}
 	for _, m := range d.Pool.Members() {
 		members[strings.ToLower(m.Name)] = true
 		errs = append(errs, d.reconcileMember(ctx, &m))
