@@ -13,10 +13,11 @@ import (
 // afterwards: Raft keeps it.
 //
 // Only the leader can apply. A command larger than MaxCommandBytes is
-// ErrTooLarge, and one that finds no place in flight within QueueTimeout is
-// ErrBusy. If the answer does not come within ApplyTimeout, or ctx ends first,
+// ErrTooLarge, one that finds no place in flight within QueueTimeout is ErrBusy,
+// and one for which the disk has too little space is ErrFull. If the answer does not come within ApplyTimeout, or ctx ends first,
 // the error is ErrTimeout: the command may still take effect, as with every
-// error that is ErrUncertain.
+// error that is ErrUncertain. An error of a disk that fails or hangs is also a
+// [Fault].
 func (n *Node) Apply(ctx context.Context, data []byte) (any, error) {
 	if len(data) > MaxCommandBytes {
 		return nil, fmt.Errorf("%w: it has %d bytes, %d are possible", ErrTooLarge, len(data), MaxCommandBytes)
@@ -27,8 +28,8 @@ func (n *Node) Apply(ctx context.Context, data []byte) (any, error) {
 	if n.isStopping() {
 		return nil, ErrStopped
 	}
-	if n.raft.State() != raft.Leader {
-		return nil, ErrNotLeader
+	if n.raft.State() != raft.Leader || n.stores.watch.hung.Load() != nil {
+		return nil, n.because(ErrNotLeader)
 	}
 	if err := n.gate.enter(ctx, len(data), n.stopping); err != nil {
 		return nil, err
@@ -36,9 +37,15 @@ func (n *Node) Apply(ctx context.Context, data []byte) (any, error) {
 	var response any
 	err := n.await(ctx, ApplyTimeout, func() error {
 		defer n.gate.leave(len(data))
+		if err := n.stores.room.admit(len(data), n.gate.inside()); err != nil {
+			return err
+		}
 		future := n.raft.Apply(data, QueueTimeout)
 		err, known := outcome(future.Error())
 		if !known { // the log store's
+			if fault := n.Fault(); fault != nil {
+				err = fault
+			}
 			err = fmt.Errorf("%w: %w", ErrStore, err)
 		}
 		if err == nil {
@@ -47,7 +54,7 @@ func (n *Node) Apply(ctx context.Context, data []byte) (any, error) {
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, n.because(err)
 	}
 	return response, nil
 }
@@ -75,7 +82,7 @@ func (n *Node) await(ctx context.Context, limit time.Duration, call func() error
 	case err := <-done:
 		return err
 	case <-late:
-		return fmt.Errorf("%w (waited %v)", ErrTimeout, limit)
+		return n.because(fmt.Errorf("%w (waited %v)", ErrTimeout, limit))
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", ErrTimeout, context.Cause(ctx))
 	case <-n.abandoned:

@@ -48,8 +48,23 @@ type Config struct {
 	SnapshotThreshold uint64
 	SnapshotInterval  time.Duration
 	TrailingLogs      uint64
+	// Reserve is how many bytes of Dir's file system are kept for Raft's own
+	// records: a command that would touch them is refused. Zero is
+	// DefaultReserve.
+	Reserve int64
 	// Logger takes Raft's log and this package's; nil drops it.
 	Logger *slog.Logger
+
+	faults faults
+}
+
+// faults puts tests between a node and its disk.
+type faults struct {
+	// log and stable, if they are not nil, replace the stores by others.
+	log    func(raft.LogStore) raft.LogStore
+	stable func(raft.StableStore) raft.StableStore
+	// space, if it is not nil, is asked for the free space.
+	space func(dir string) (space, error)
 }
 
 // withDefaults returns cfg with defaults for zeros, or an error that names the
@@ -67,6 +82,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	if cfg.TrailingLogs == 0 {
 		cfg.TrailingLogs = DefaultTrailingLogs
 	}
+	if cfg.Reserve == 0 {
+		cfg.Reserve = DefaultReserve
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -79,6 +97,8 @@ func (cfg Config) withDefaults() (Config, error) {
 		return cfg, errors.New("the Raft node has no stream")
 	case cfg.Multiplier < MinMultiplier || cfg.Multiplier > MaxMultiplier:
 		return cfg, fmt.Errorf("the Raft multiplier is %d, %d to %d are possible", cfg.Multiplier, MinMultiplier, MaxMultiplier)
+	case cfg.Reserve < 0:
+		return cfg, fmt.Errorf("the reserve of disk space is %d bytes, it cannot be negative", cfg.Reserve)
 	case cfg.SnapshotInterval < 0:
 		return cfg, fmt.Errorf("the Raft snapshot interval is %v, it cannot be negative", cfg.SnapshotInterval)
 	}

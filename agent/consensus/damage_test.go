@@ -251,7 +251,7 @@ func TestForeignSnapshotFolder(t *testing.T) {
 // A bootstrap that was cut short between its two writes can be done again.
 func TestHalfBootstrap(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "raft")
-	s, err := openStores(dir, nil, newLogger(slog.New(slog.DiscardHandler)))
+	s, err := openStores(Config{Dir: dir}, newLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}

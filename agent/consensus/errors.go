@@ -22,6 +22,9 @@ var (
 	// ErrTooLarge says that a command exceeds MaxCommandBytes. Nothing was
 	// done.
 	ErrTooLarge = errors.New("the command is too large")
+	// ErrFull says that the log's file system has too little space. Nothing
+	// was done.
+	ErrFull = errors.New("too little disk space")
 	// ErrStopped says that the node was stopped. Nothing was done, unless the
 	// error is ErrUncertain too.
 	ErrStopped = errors.New("the Raft node was stopped")

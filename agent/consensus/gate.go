@@ -77,6 +77,13 @@ func (g *gate) leave(bytes int) {
 	g.admitWaiting()
 }
 
+// inside returns the bytes of all commands that are inside.
+func (g *gate) inside() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.bytes
+}
+
 func (g *gate) fits(bytes int) bool {
 	return g.count < g.maxCount && g.bytes+bytes <= g.maxBytes
 }

@@ -28,25 +28,34 @@ type reign struct {
 }
 
 // Leading reports whether this server leads and has applied the first barrier
-// of its term, so that its state holds all that was ever committed.
+// of its term, so that its state holds all that was ever committed. While its
+// disk hangs it does not.
 func (n *Node) Leading() bool {
 	// A server leads a term once at most, and terms only grow: if it leads
 	// now, and the term is the one of the barrier afterwards, then it is this
 	// term that it leads.
 	term := n.leadership.readyTerm.Load()
-	return term != 0 && n.raft.State() == raft.Leader && n.raft.CurrentTerm() == term
+	return term != 0 && n.stores.watch.hung.Load() == nil && n.raft.State() == raft.Leader && n.raft.CurrentTerm() == term
 }
 
-// Leader returns the ID of the leader, if one is known here.
+// Leader returns the ID of the leader, if one is known here. It is not this
+// server while its disk hangs.
 func (n *Node) Leader() (id string, ok bool) {
 	_, server := n.raft.LeaderWithID()
+	if string(server) == n.cfg.ID && n.stores.watch.hung.Load() != nil {
+		return "", false
+	}
 	return string(server), server != ""
 }
 
 // LastContact returns for how long nothing was heard of a leader: zero on the
-// leader itself, and the time since Open if there never was one.
+// leader itself, for as long as its disk does not hang, and the time since Open
+// if there never was one.
 func (n *Node) LastContact() time.Duration {
 	if n.raft.State() == raft.Leader {
+		if hanging := n.stores.watch.hanging(); hanging != nil {
+			return hanging.Age
+		}
 		return 0
 	}
 	last := n.raft.LastContact()
@@ -57,7 +66,8 @@ func (n *Node) LastContact() time.Duration {
 }
 
 // WaitLeader waits until this server is Leading, or another is known to lead.
-// Its errors are ErrNoLeader, if ctx ends first, and ErrStopped.
+// Its errors are ErrNoLeader, if ctx ends first, and ErrStopped. If it is the
+// disk that keeps this server from leading, the error is also a [Fault].
 func (n *Node) WaitLeader(ctx context.Context) error {
 	for {
 		_, changed := n.currentReign()
@@ -70,7 +80,7 @@ func (n *Node) WaitLeader(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", ErrNoLeader, context.Cause(ctx))
+			return n.because(fmt.Errorf("%w: %w", ErrNoLeader, context.Cause(ctx)))
 		case <-n.stopping:
 			return ErrStopped
 		}
@@ -137,6 +147,20 @@ func (n *Node) watchLeadership(observed <-chan raft.Observation) {
 			r = nil
 			if leads {
 				r = n.beginReign()
+			}
+		case <-n.stores.watch.news:
+			// A reign ends when the disk hangs, and a new one begins when it
+			// serves again and Raft still leads. If both came to pass since
+			// the last look, then one ends and another begins.
+			n.endReign(r)
+			r = nil
+			if hanging := n.stores.watch.hanging(); hanging != nil {
+				n.cfg.Logger.Error("this server does not lead while its disk hangs", "error", hanging)
+			} else {
+				n.cfg.Logger.Info("the disk serves again")
+				if n.raft.State() == raft.Leader {
+					r = n.beginReign()
+				}
 			}
 		case <-observed:
 			n.leadership.mu.Lock()

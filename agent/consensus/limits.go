@@ -59,6 +59,34 @@ const (
 	// log.
 	LockTimeout = time.Second
 
+	// DefaultReserve is how many bytes of the log's file system are kept for
+	// Raft's own records, such as votes, the first entries of a leader and
+	// snapshots: commands are refused before they would touch it. Of a small
+	// file system it is one part in maxReserveShare at most.
+	DefaultReserve  = 64 << 20
+	maxReserveShare = 4
+
+	// logReserveShare is the part of the reserve, one in so many, that
+	// snapshots leave to the log.
+	logReserveShare = 4
+
+	// roomAge is how long a look at the free space counts.
+	roomAge = time.Second
+
+	// snapshotLook is how many bytes of a snapshot are written between two
+	// looks at the free space.
+	snapshotLook = 1 << 20
+
+	// HangLimit is how old a call into a store may get before the disk counts
+	// as hung, and the server as not leading.
+	HangLimit = 2 * time.Second
+
+	// storeRetry is the pause before a term or a vote that could not be stored
+	// is stored again, and complaintPause the one between two lines of the log
+	// about that.
+	storeRetry     = 500 * time.Millisecond
+	complaintPause = 10 * time.Second
+
 	// cachedEntries is how many entries are kept decoded in memory, so that
 	// sending them to followers reads no disk.
 	cachedEntries = 512

@@ -35,6 +35,9 @@ func (n *Node) RemoveServer(ctx context.Context, id string) error {
 // reconfigure changes the configuration and waits until that is committed.
 func (n *Node) reconfigure(ctx context.Context, change func() raft.Future) error {
 	return n.await(ctx, ApplyTimeout, func() error {
+		if err := n.stores.room.admit(0, n.gate.inside()); err != nil {
+			return err
+		}
 		err, _ := outcome(change().Error())
 		return err
 	})

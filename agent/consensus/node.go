@@ -53,7 +53,7 @@ func Open(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	config := cfg.raftConfig()
-	stores, err := openStores(cfg.Dir, cfg.CheckEntry, config.Logger)
+	stores, err := openStores(cfg, config.Logger)
 	if err != nil {
 		return nil, errors.Join(err, cfg.Stream.Close())
 	}
@@ -74,7 +74,7 @@ func Open(cfg Config) (*Node, error) {
 	}
 	n.stop = sync.OnceValue(n.shutdown)
 	n.verifier.ask = n.askQuorum
-	if n.raft, err = startRaft(config, cfg.FSM, stores, transport); err != nil {
+	if n.raft, err = startRaft(config, cfg.FSM, stores, gatedTransport{transport, stores.watch}); err != nil {
 		return nil, errors.Join(err, transport.Close(), stores.close())
 	}
 	observed := make(chan raft.Observation, 1) // one is enough: it says only that there is news
@@ -222,23 +222,26 @@ func (n *Node) shutdown() error {
 	close(n.stopping)
 	n.stopLock.Unlock()
 	n.watcher.Wait()
+	// From here on, a store that fails is not tried again.
+	close(n.stores.votes.ending)
 	// Raft forgets futures that are between its goroutines when it ends, so
 	// they are let through first.
-	drained := finishes(n.patience, n.calls.Wait)
+	drained := finishes(n.patience, n.calls.Wait, n.stores.votes.gaveUp)
 	close(n.abandoned)
 	if !drained {
-		n.cfg.Logger.Warn("calls into Raft are not answered, stopping without them", "waited", n.patience)
+		n.cfg.Logger.Warn("calls into Raft are not answered, stopping without them")
 	}
 	ended := n.raft.Shutdown()
 	err := n.transport.Close()
-	if !finishes(n.patience, func() { _ = ended.Error() }) {
+	if !finishes(n.patience, func() { _ = ended.Error() }, nil) {
 		return errors.Join(err, fmt.Errorf("cannot end Raft within %v, its stores stay open", n.patience))
 	}
 	return errors.Join(err, n.stores.close())
 }
 
-// finishes reports whether wait returns within a time.
-func finishes(patience time.Duration, wait func()) bool {
+// finishes reports whether wait returns within a time, and before it is
+// hopeless.
+func finishes(patience time.Duration, wait func(), hopeless <-chan struct{}) bool {
 	done := make(chan struct{})
 	go func() {
 		wait()
@@ -250,6 +253,8 @@ func finishes(patience time.Duration, wait func()) bool {
 	case <-done:
 		return true
 	case <-timer.C:
+		return false
+	case <-hopeless:
 		return false
 	}
 }

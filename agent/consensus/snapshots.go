@@ -19,6 +19,8 @@ const (
 	snapshotFolder = "snapshots"
 	// snapshotMeta is the file of a snapshot that describes it.
 	snapshotMeta = "meta.json"
+	// snapshotState is the file of a snapshot with what the state machine wrote.
+	snapshotState = "state.bin"
 	// snapshotUnfinished ends the name of a snapshot that is being written.
 	snapshotUnfinished = ".tmp"
 	// maxMetaBytes is the most that is read of a description. It holds one

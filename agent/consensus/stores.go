@@ -34,24 +34,31 @@ var (
 )
 
 // stores is where a node keeps its data. This file alone knows what they are
-// made of; wrappers of the log store and of the stable store belong here too.
+// made of.
 type stores struct {
 	dir       string
 	log       raft.LogStore
 	stable    raft.StableStore
 	snapshots *newestSnapshot
-	close     func() error
+	file      io.Closer
+
+	watch   *diskWatch
+	entries *watchedLog    // under log
+	votes   *watchedStable // what stable is
+	room    *room
 }
 
-// openStores opens the stores of a folder, or of memory if dir is empty. Stored
-// commands are shown to check, if it is not nil.
-func openStores(dir string, check func([]byte) error, logger hclog.Logger) (*stores, error) {
+// close closes the stores, when Raft uses them no more.
+func (s *stores) close() error {
+	s.watch.close()
+	return s.file.Close()
+}
+
+// openStores opens the stores of a folder, or of memory if cfg.Dir is empty.
+func openStores(cfg Config, logger hclog.Logger) (*stores, error) {
+	dir := cfg.Dir
 	if dir == "" {
-		memory := raft.NewInmemStore()
-		return &stores{
-			log: memory, stable: memory, snapshots: &newestSnapshot{SnapshotStore: raft.NewInmemSnapshotStore()},
-			close: func() error { return nil },
-		}, nil
+		return memoryStores(cfg, logger), nil
 	}
 	// What is agreed on may be secret: nobody else reads it.
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -61,33 +68,67 @@ func openStores(dir string, check func([]byte) error, logger hclog.Logger) (*sto
 	if err != nil {
 		return nil, err
 	}
-	s, err := assemble(dir, db, check, logger)
+	s, err := assemble(cfg, db, logger)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return s, nil
 }
 
+// memoryStores returns stores that are forgotten.
+func memoryStores(cfg Config, logger hclog.Logger) *stores {
+	memory := raft.NewInmemStore()
+	s := &stores{file: io.NopCloser(nil), snapshots: &newestSnapshot{SnapshotStore: raft.NewInmemSnapshotStore()}}
+	s.watchOver(memory, memory, "memory", cfg.faults, logger)
+	s.log, s.stable = s.entries, s.votes
+	return s
+}
+
+// watchOver puts the watched stores on top of those given.
+func (s *stores) watchOver(log raft.LogStore, stable raft.StableStore, path string, f faults, logger hclog.Logger) {
+	if f.log != nil {
+		log = f.log(log)
+	}
+	if f.stable != nil {
+		stable = f.stable(stable)
+	}
+	s.watch = newDiskWatch(path)
+	s.entries = &watchedLog{store: log, watch: s.watch}
+	s.votes = newWatchedStable(stable, s.watch, logger)
+}
+
 // assemble puts together the stores of a folder whose log is open, and checks
 // that they fit.
-func assemble(dir string, db *raftboltdb.BoltStore, check func([]byte) error, logger hclog.Logger) (*stores, error) {
+func assemble(cfg Config, db *raftboltdb.BoltStore, logger hclog.Logger) (*stores, error) {
+	dir := cfg.Dir
 	files, err := raft.NewFileSnapshotStoreWithLogger(dir, RetainedSnapshots, logger)
 	if err != nil {
 		return nil, fmt.Errorf("cannot use the snapshot folder %s: %w", filepath.Join(dir, snapshotFolder), err)
 	}
-	cache, err := raft.NewLogCache(cachedEntries, db)
-	if err != nil {
+	free := &room{dir: dir, reserve: cfg.Reserve, look: lookAtSpace}
+	if cfg.faults.space != nil {
+		free.look = cfg.faults.space
+	}
+	s := &stores{dir: dir, file: db, room: free, snapshots: &newestSnapshot{
+		SnapshotStore: &tidySnapshots{SnapshotStore: files, dir: dir, room: free},
+	}}
+	s.watchOver(db, db, filepath.Join(dir, logFile), cfg.faults, logger)
+	if s.log, err = raft.NewLogCache(cachedEntries, s.entries); err != nil {
 		return nil, err
 	}
-	s := &stores{dir: dir, log: cache, stable: db, snapshots: &newestSnapshot{SnapshotStore: files}, close: db.Close}
+	s.stable = db // only Raft's own writes are repeated
 	newest, err := checkSnapshots(dir, logger)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkHistory(newest, check); err != nil {
+	if err := s.checkHistory(newest, cfg.CheckEntry); err != nil {
 		return nil, err
 	}
-	return s, s.undoHalfBootstrap()
+	if err := s.undoHalfBootstrap(); err != nil {
+		return nil, err
+	}
+	s.stable = s.votes
+	return s, nil
 }
 
 // openLog opens the log file of a folder, and makes it in an empty one.

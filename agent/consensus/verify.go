@@ -35,6 +35,9 @@ func (n *Node) Verify(ctx context.Context) error {
 		return ErrStopped
 	}
 	if !n.Leading() {
+		if n.stores.watch.hung.Load() != nil {
+			return n.because(ErrNotLeader)
+		}
 		if n.raft.State() == raft.Leader {
 			return ErrNotReady
 		}
@@ -47,7 +50,7 @@ func (n *Node) Verify(ctx context.Context) error {
 	case <-r.done:
 		return r.err
 	case <-timer.C:
-		return fmt.Errorf("%w (waited %v)", ErrTimeout, VerifyTimeout)
+		return n.because(fmt.Errorf("%w (waited %v)", ErrTimeout, VerifyTimeout))
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", ErrTimeout, context.Cause(ctx))
 	case <-n.abandoned:
