@@ -125,7 +125,7 @@ func (b *backend) fresh(ctx context.Context, o mvcc.ReadOptions) (mvcc.Meta, err
 	}
 	if o.Mode == mvcc.Consistent {
 		if err := b.node.Verify(ctx); err != nil {
-			return meta, asError(err)
+			return meta, asReadError(err)
 		}
 	}
 	meta.KnownLeader, meta.LastContact = true, 0
@@ -181,11 +181,34 @@ func (b *backend) apply(ctx context.Context, cmd any) (state.Result, error) {
 	return result, nil
 }
 
+// asReadError is asError for what changes nothing, and so has no effect if it is
+// not confirmed in time.
+func asReadError(err error) error {
+	if errors.Is(err, consensus.ErrTimeout) {
+		return noLeader(err)
+	}
+	return asError(err)
+}
+
+// noLeader is the error of having no leader. It says what is wrong with the disk,
+// if that is why.
+func noLeader(err error) error {
+	text := "No cluster leader"
+	var fault *consensus.Fault
+	if errors.As(err, &fault) {
+		text += ": " + fault.Error()
+	}
+	return &mvcc.Error{Code: mvcc.NoLeader, Text: text}
+}
+
 // asError gives an error of Raft's the code that clients are answered by.
 func asError(err error) error {
+	var fault *consensus.Fault
 	switch {
 	case errors.Is(err, consensus.ErrNoLeader), errors.Is(err, consensus.ErrNotLeader):
-		return &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}
+		return noLeader(err)
+	case errors.Is(err, consensus.ErrFull):
+		return &mvcc.Error{Code: mvcc.DiskFull, Text: err.Error()}
 	case errors.Is(err, consensus.ErrNotReady):
 		return &mvcc.Error{Code: mvcc.NotReady, Text: "Not ready to serve consistent reads"}
 	case errors.Is(err, consensus.ErrTooLarge):
@@ -194,6 +217,8 @@ func asError(err error) error {
 		return &mvcc.Error{Code: mvcc.Timeout, Text: err.Error()}
 	case errors.Is(err, consensus.ErrStopped):
 		return &mvcc.Error{Code: mvcc.ShuttingDown, Text: "the agent is shutting down"}
+	case errors.As(err, &fault): // nothing was done
+		return noLeader(err)
 	}
 	return err
 }

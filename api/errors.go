@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/muster-sd/muster/kv/mvcc"
 )
@@ -83,7 +84,11 @@ func statusOf(err error) (status int, text string) {
 	text = err.Error()
 	switch mvcc.CodeOf(err) {
 	case mvcc.NoLeader:
-		return http.StatusInternalServerError, textNoLeader
+		// Clients know it by its beginning; why there is none may follow.
+		if !strings.HasPrefix(text, textNoLeader+": ") {
+			text = textNoLeader
+		}
+		return http.StatusInternalServerError, text
 	case mvcc.NoPath:
 		return http.StatusInternalServerError, textNoPath
 	case mvcc.NotReady:

@@ -136,6 +136,8 @@ func TestRefusedWritesOfKeys(t *testing.T) {
 				return false, &mvcc.Error{Code: mvcc.ShuttingDown, Text: "the agent is stopping"}
 			case "leaderless":
 				return false, &mvcc.Error{Code: mvcc.NoLeader}
+			case "faulty":
+				return false, &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader: the disk hangs"}
 			case "large":
 				return false, &mvcc.Error{Code: mvcc.TooLarge, Text: "too large"}
 			case "slow":
@@ -169,6 +171,7 @@ func TestRefusedWritesOfKeys(t *testing.T) {
 		{request: "PUT /v1/kv/full", status: 503, body: "too little disk space"},
 		{request: "PUT /v1/kv/stopping", status: 503, body: "the agent is stopping"},
 		{request: "PUT /v1/kv/leaderless", status: 500, body: "No cluster leader"},
+		{request: "PUT /v1/kv/faulty", status: 500, body: "No cluster leader: the disk hangs"},
 		{request: "PUT /v1/kv/large", status: 413, body: "too large"},
 		{request: "PUT /v1/kv/slow", status: 500, body: "not confirmed"},
 		{request: "PUT /v1/kv/broken", status: 500, body: "io: read/write on closed pipe"},
