@@ -71,6 +71,9 @@ var tortureCycle = []round{
 	{amidWrites, false}, {inReplay, false}, {amidWrites, true}, {inSnapshot, true}, {amidWrites, true}, {amidWrites, false},
 }
 
+// missedCycle makes up for kills that came too late to be inside.
+var missedCycle = []round{{inReplay, false}, {inSnapshot, true}}
+
 // busySnapshots makes the agent take a snapshot after a handful of writes, and
 // leave almost no log behind it.
 const busySnapshots = `
@@ -99,8 +102,15 @@ func TestTorture(t *testing.T) {
 	}
 	v := &victim{settings: newSettings(t, ""), random: rand.New(rand.NewPCG(seed, 0)), writers: newWriters(seed), fewest: 1 << 20}
 	deadline := time.Now().Add(*torture)
-	for i := uint64(0); i < rounds || time.Now().Before(deadline) || v.inside*3 < int(i) && i < 2*rounds; i++ {
-		v.round(t, tortureCycle[i%uint64(len(tortureCycle))])
+	for i := uint64(0); ; i++ {
+		r := tortureCycle[i%uint64(len(tortureCycle))]
+		if i >= rounds && time.Now().After(deadline) {
+			if v.inside*3 >= v.kills || i >= 2*rounds {
+				break
+			}
+			r = missedCycle[i%uint64(len(missedCycle))]
+		}
+		v.round(t, r)
 		if t.Failed() {
 			return
 		}
@@ -184,7 +194,7 @@ func (v *victim) killInReplay(t *testing.T) {
 	p := launch(t, v.settings)
 	awaitBound(t, p)
 	w := v.startWriters(t, p)
-	<-time.After(v.upTo(max(0, v.startTime-v.bindTime)))
+	<-time.After(v.upTo(max(0, v.startTime-v.bindTime) / 2))
 	v.kill(t, p, w)
 	if !strings.Contains(p.out.String(), agent.PhraseLeading) {
 		v.inside++
