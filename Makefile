@@ -4,6 +4,7 @@
 STATICCHECK   = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME     ?= 10s
 BENCHTIME    ?= 1s
+SOAKTIME     ?= 1h
 LIMIT_BUILD   = 10m
 LIMIT_LINT    = 10m
 LIMIT_TEST    = 10m
@@ -11,6 +12,7 @@ LIMIT_RACE    = 15m
 LIMIT_FUZZ    = 30m
 LIMIT_BENCH   = 20m
 LIMIT_TORTURE = 20m
+LIMIT_SOAK    = 90m
 LIMIT_E2E     = 10m
 LIMIT_COMPAT  = 25m
 LIMIT_DOCKER  = 15m
@@ -18,7 +20,7 @@ LIMIT_DOCKER  = 15m
 # GNU timeout stops what hangs outside of a test; "make TIMEOUT=" does without.
 TIMEOUT ?= timeout $(1)
 
-.PHONY: all build test race lint fuzz bench torture e2e compat docker
+.PHONY: all build test race lint fuzz bench soak torture e2e compat docker
 
 all: build lint test
 
@@ -56,6 +58,10 @@ bench:
 ## torture: the binary under kills in the middle of writes, until nothing acknowledged was lost
 torture:
 	go test -count=1 -run '^TestTorture' -timeout $(LIMIT_TORTURE) ./cmd/muster -torture=5m
+
+## soak: an hour of every kind of request, after which heap and goroutines are what they were
+soak:
+	go test -count=1 -run '^TestSoak' -timeout $(LIMIT_SOAK) -v ./cmd/muster -soak=$(SOAKTIME)
 
 ## e2e: the binary from outside, and the commands of the README
 e2e:

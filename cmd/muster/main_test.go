@@ -33,10 +33,12 @@ func TestMain(m *testing.M) {
 // binaryFolder is where the binary under test is built; TestMain sets it.
 var binaryFolder string
 
-// builtBinary builds muster once for all tests that need it.
+// builtBinary builds muster once for all tests that need it, as it is released.
 var builtBinary = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(binaryFolder, "muster")
-	output, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	output, err := build.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("cannot build muster: %w\n%s", err, output)
 	}
@@ -44,7 +46,7 @@ var builtBinary = sync.OnceValues(func() (string, error) {
 })
 
 // binary is the path of the binary under test.
-func binary(t *testing.T) string {
+func binary(t testing.TB) string {
 	t.Helper()
 	path, err := builtBinary()
 	if err != nil {

@@ -42,7 +42,7 @@ type settings struct {
 type ports struct{ http, dns, server, lan, wan int }
 
 // newSettings are those of a server of its own, with its data on disk.
-func newSettings(t *testing.T, extra string) *settings {
+func newSettings(t testing.TB, extra string) *settings {
 	t.Helper()
 	s := &settings{dir: t.TempDir(), ports: freePorts(t), extra: extra}
 	s.write(t)
@@ -50,7 +50,7 @@ func newSettings(t *testing.T, extra string) *settings {
 }
 
 // write puts the settings where the agent finds them.
-func (s *settings) write(t *testing.T) {
+func (s *settings) write(t testing.TB) {
 	t.Helper()
 	text := fmt.Sprintf(`
 node_name = "n1"
@@ -72,7 +72,7 @@ func (s *settings) file() string { return filepath.Join(s.dir, "agent.hcl") }
 // freePorts asks the kernel for numbers that are free for TCP and UDP alike, and
 // gives them back at once: between that and the agent's start another process
 // could take one, which then shows as a failure to bind.
-func freePorts(t *testing.T) ports {
+func freePorts(t testing.TB) ports {
 	t.Helper()
 	var numbers []int
 	var held []interface{ Close() error }
@@ -110,7 +110,7 @@ type agentProcess struct {
 
 // launch starts the binary on settings, without waiting for anything. The
 // process is killed, by its number, when the test ends.
-func launch(t *testing.T, s *settings, flags ...string) *agentProcess {
+func launch(t testing.TB, s *settings, flags ...string) *agentProcess {
 	t.Helper()
 	args := append([]string{"agent", "-config-file=" + s.file()}, flags...)
 	p := &agentProcess{
@@ -144,14 +144,14 @@ func launch(t *testing.T, s *settings, flags ...string) *agentProcess {
 }
 
 // startServer starts the binary and waits until it leads.
-func startServer(t *testing.T, s *settings, flags ...string) *agentProcess {
+func startServer(t testing.TB, s *settings, flags ...string) *agentProcess {
 	t.Helper()
 	p := launch(t, s, flags...)
 	p.awaitLeader(t)
 	return p
 }
 
-func (p *agentProcess) awaitLeader(t *testing.T) {
+func (p *agentProcess) awaitLeader(t testing.TB) {
 	t.Helper()
 	eventually(t, readyLimit, "the agent knows a leader", func(ctx context.Context) error {
 		select {
@@ -170,7 +170,7 @@ func (p *agentProcess) awaitLeader(t *testing.T) {
 func (s *settings) address() string { return fmt.Sprintf("127.0.0.1:%d", s.ports.http) }
 
 // exit waits for the end of the process and returns its code.
-func (p *agentProcess) exit(t *testing.T) int {
+func (p *agentProcess) exit(t testing.TB) int {
 	t.Helper()
 	select {
 	case <-p.ended:
@@ -182,7 +182,7 @@ func (p *agentProcess) exit(t *testing.T) int {
 }
 
 // signal sends a signal and returns the exit code that follows.
-func (p *agentProcess) signal(t *testing.T, signal syscall.Signal) int {
+func (p *agentProcess) signal(t testing.TB, signal syscall.Signal) int {
 	t.Helper()
 	if err := p.command.Process.Signal(signal); err != nil {
 		t.Fatal(err)
@@ -191,7 +191,7 @@ func (p *agentProcess) signal(t *testing.T, signal syscall.Signal) int {
 }
 
 // muster runs another command of the binary against the agent.
-func (p *agentProcess) muster(t *testing.T, args ...string) outcome {
+func (p *agentProcess) muster(t testing.TB, args ...string) outcome {
 	t.Helper()
 	command := exec.Command(binary(t), args...)
 	command.Env = append(os.Environ(), "MUSTER_HTTP_ADDR="+p.settings.address())
@@ -215,7 +215,7 @@ func (p *agentProcess) lookup(ctx context.Context, name string, kind uint16) (*d
 
 // expectPorts waits until the SRV records of a name have these ports; without
 // any, until the name does not exist.
-func (p *agentProcess) expectPorts(t *testing.T, name string, want ...uint16) {
+func (p *agentProcess) expectPorts(t testing.TB, name string, want ...uint16) {
 	t.Helper()
 	eventually(t, settleLimit, fmt.Sprintf("%s has the ports %v", name, want), func(ctx context.Context) error {
 		reply, err := p.lookup(ctx, name, dns.TypeSRV)
@@ -249,7 +249,7 @@ func contains(ports []uint16, port uint16) bool {
 }
 
 // expectAddress waits until the A records of a name are this address.
-func (p *agentProcess) expectAddress(t *testing.T, name string, want netip.Addr) {
+func (p *agentProcess) expectAddress(t testing.TB, name string, want netip.Addr) {
 	t.Helper()
 	eventually(t, settleLimit, fmt.Sprintf("%s has the address %s", name, want), func(ctx context.Context) error {
 		reply, err := p.lookup(ctx, name, dns.TypeA)
@@ -264,7 +264,7 @@ func (p *agentProcess) expectAddress(t *testing.T, name string, want netip.Addr)
 }
 
 // eventually looks again and again until a condition holds.
-func eventually(t *testing.T, limit time.Duration, what string, look func(ctx context.Context) error) {
+func eventually(t testing.TB, limit time.Duration, what string, look func(ctx context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
