@@ -49,6 +49,7 @@ var onlyThere = map[string][]string{
 	"github.com/hashicorp/go-bexpr":              {"api"},
 	"github.com/hashicorp/hcl":                   {"agent/config"},
 	"github.com/hashicorp/consul/api":            {"cmd/muster"},
+	"github.com/hashicorp/go-metrics":            {"agent"},
 	"github.com/hashicorp/go-sockaddr/template":  {"agent/config"},
 }
 
