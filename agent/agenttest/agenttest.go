@@ -31,11 +31,10 @@ const (
 
 // settings are what the options of a test come to.
 type settings struct {
-	name    string
-	folder  string // of the data; empty is in memory
-	hcl     []string
-	log     io.Writer
-	handler slog.Handler
+	name   string
+	folder string // of the data; empty is in memory
+	hcl    []string
+	log    io.Writer
 }
 
 // Option says what an agent of a test is like.

@@ -26,9 +26,7 @@ func (r *resolver) definitions() {
 			r.errs.append(err)
 			continue
 		}
-		for _, text := range s.effectless() {
-			r.out.Warnings = append(r.out.Warnings, text)
-		}
+		r.out.Warnings = append(r.out.Warnings, s.effectless()...)
 		if i, twice := first[reg.Service.ID]; twice {
 			r.warn(s.pos, "service %q replaces the one with the same ID at %v", reg.Service.ID, places[i])
 			r.out.Services[i], places[i] = *reg, s.pos
