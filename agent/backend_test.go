@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/go-metrics"
+
 	"github.com/muster-sd/muster/agent/consensus"
 	"github.com/muster-sd/muster/agent/state"
 	"github.com/muster-sd/muster/catalog"
@@ -41,9 +43,21 @@ func (*nobody) Dial(id string, _ time.Duration) (net.Conn, error) {
 	return nil, errors.New("nobody is " + id)
 }
 
+// dropMetrics puts nothing in the place of the process's metrics, which Raft
+// writes to: those of an agent of another test do not belong to this test's time.
+func dropMetrics(t *testing.T) {
+	t.Helper()
+	config := metrics.DefaultConfig("test")
+	config.EnableRuntimeMetrics = false
+	if _, err := metrics.NewGlobal(config, &metrics.BlackholeSink{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // newBackend is a backend over a server in memory that has no cluster yet.
 func newBackend(t *testing.T) *backend {
 	t.Helper()
+	dropMetrics(t)
 	machine := state.NewMachine()
 	node, err := consensus.Open(consensus.Config{ID: "a", FSM: machine, Stream: &nobody{closed: make(chan struct{})}, Multiplier: 1})
 	if err != nil {
