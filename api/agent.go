@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/muster-sd/muster/health"
+	"github.com/muster-sd/muster/health/check"
 )
 
 // agentSelf describes the agent.
@@ -198,6 +199,12 @@ func registerService(c *call) (any, error) {
 	}
 	if err := r.Validate(); err != nil {
 		return nil, byAgent(err)
+	}
+	// Weights of nothing are the defaults only where there are no weights.
+	if body.Weights != nil {
+		if err := check.ValidateWeights(*body.Weights); err != nil {
+			return nil, badRequest("Invalid Weights: %v", err)
+		}
 	}
 	r.Normalize()
 	replace, err := c.replaceChecks()
