@@ -293,6 +293,7 @@ func (l *loading) stillAllowed(c *localCheck) error {
 }
 
 // restoreStates gives TTL checks what they last said, if that still holds.
+// Checks from files begin anew with each start, as clients know it.
 func (l *loading) restoreStates() error {
 	now := time.Now().Unix()
 	_, err := l.store.readFolder(stateFolder, func(content []byte) (string, error) {
@@ -302,8 +303,8 @@ func (l *loading) restoreStates() error {
 		}
 		c := l.plan.checks[record.CheckID]
 		switch {
-		case c == nil || c.def.Kind() != check.TTL:
-			l.discard(stateFolder, record.CheckID, "it belongs to no check")
+		case c == nil || c.fromFile || c.def.Kind() != check.TTL:
+			l.discard(stateFolder, record.CheckID, "it belongs to no check that a client registered")
 		case !known(record.Status), record.Expires <= now:
 			l.discard(stateFolder, record.CheckID, "it has expired")
 		default:

@@ -40,10 +40,10 @@ func known(status health.Status) bool {
 	return status == health.Passing || status == health.Warning || status == health.Critical
 }
 
-// keepState writes down what a TTL check last said. That it cannot is no reason
+// keepState writes down what a TTL check of a client's last said. That it cannot is no reason
 // to refuse the update: the next one comes soon.
 func (r *Registry) keepState(c *localCheck) {
-	if r.store.folder == "" {
+	if r.store.folder == "" || c.fromFile {
 		return
 	}
 	r.mu.Lock()
