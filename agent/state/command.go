@@ -5,8 +5,8 @@ import (
 	"github.com/muster-sd/muster/kv/mvcc"
 )
 
-// Begin makes a cluster out of a server that has none. It is the first command
-// of every log; a second one changes nothing.
+// Begin gives a cluster its ID. The first leader of a new log proposes it among
+// its first commands; a second one changes nothing.
 type Begin struct {
 	Cluster ClusterID `codec:"Cluster"`
 }
