@@ -32,7 +32,8 @@ type Config struct {
 	FSM raft.BatchingFSM
 	// CheckEntry reports why the state machine could not apply a command; nil
 	// passes all. Open asks it about each stored entry that may still be applied,
-	// so that nothing is served, and nothing panics, on a log that cannot be read.
+	// from several goroutines, so that nothing is served, and nothing panics, on a
+	// log that cannot be read.
 	CheckEntry func(data []byte) error
 	// Stream reaches the other servers. The node closes it.
 	Stream Stream

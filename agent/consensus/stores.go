@@ -6,11 +6,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 )
@@ -99,7 +99,7 @@ func (s *stores) watchOver(log raft.LogStore, stable raft.StableStore, path stri
 
 // assemble puts together the stores of a folder whose log is open, and checks
 // that they fit.
-func assemble(cfg Config, db *raftboltdb.BoltStore, logger hclog.Logger) (*stores, error) {
+func assemble(cfg Config, db *boltStore, logger hclog.Logger) (*stores, error) {
 	dir := cfg.Dir
 	files, err := raft.NewFileSnapshotStoreWithLogger(dir, RetainedSnapshots, logger)
 	if err != nil {
@@ -132,7 +132,7 @@ func assemble(cfg Config, db *raftboltdb.BoltStore, logger hclog.Logger) (*store
 }
 
 // openLog opens the log file of a folder, and makes it in an empty one.
-func openLog(dir string) (*raftboltdb.BoltStore, error) {
+func openLog(dir string) (*boltStore, error) {
 	path := filepath.Join(dir, logFile)
 	info, err := os.Stat(path)
 	switch {
@@ -192,13 +192,13 @@ func boltOptions(readOnly bool) *bbolt.Options {
 
 // openBolt opens the log file for reading and writing. Every commit is synced
 // to disk.
-func openBolt(path, dir string) (db *raftboltdb.BoltStore, err error) {
+func openBolt(path, dir string) (db *boltStore, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			db, err = nil, damaged(path, dir, fmt.Errorf("%v", cause))
 		}
 	}()
-	db, err = raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: boltOptions(false), MsgpackUseNewTimeFormat: true})
+	db, err = newBoltStore(path, boltOptions(false))
 	if err != nil {
 		return nil, boltError(path, dir, err)
 	}
@@ -289,8 +289,32 @@ func (s *stores) checkHistory(newest snapshotName, check func([]byte) error) err
 }
 
 // checkEntries reads the entries that Raft will read when it starts or when
-// they are committed, and would panic about.
+// they are committed, and would panic about. A long log is shared out among the
+// processors, since nothing is served until it was read.
 func (s *stores) checkEntries(from, to uint64, check func([]byte) error) error {
+	if to < from {
+		return nil
+	}
+	parts := min(uint64(runtime.GOMAXPROCS(0)), (to-from)/checkShare+1)
+	size := (to-from)/parts + 1
+	errs := make([]error, parts)
+	var group sync.WaitGroup
+	for i := range parts {
+		group.Go(func() {
+			errs[i] = s.checkPart(from+i*size, min(to, from+(i+1)*size-1), check)
+		})
+	}
+	group.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err // about the first entry that cannot be used
+		}
+	}
+	return nil
+}
+
+// checkPart checks some entries, and stops at the first that cannot be used.
+func (s *stores) checkPart(from, to uint64, check func([]byte) error) error {
 	for index := from; index <= to; index++ {
 		var entry raft.Log
 		if err := s.log.GetLog(index, &entry); err != nil {

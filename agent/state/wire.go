@@ -333,8 +333,14 @@ func readOrigin(b []byte, o *mvcc.Origin) ([]byte, error) {
 // CheckEntry reports why this program could not apply a log entry, so that a
 // whole log can be looked through before anything is served.
 func CheckEntry(b []byte) error {
-	if _, _, err := Decode(b); err != nil && !errors.Is(err, errSkip) {
+	d := entryCheckers.Get().(*decoder)
+	_, _, err := d.entry(b)
+	if err != nil && !errors.Is(err, errSkip) {
 		return err
 	}
+	entryCheckers.Put(d)
 	return nil
 }
+
+// entryCheckers are kept because making one costs more than using it.
+var entryCheckers = sync.Pool{New: func() any { return newDecoder() }}
