@@ -28,7 +28,7 @@ func (n *Node) Apply(ctx context.Context, data []byte) (any, error) {
 	if n.isStopping() {
 		return nil, ErrStopped
 	}
-	if n.raft.State() != raft.Leader || n.stores.watch.hung.Load() != nil {
+	if n.raft.State() != raft.Leader || !n.stores.serves() {
 		return nil, n.because(ErrNotLeader)
 	}
 	if err := n.gate.enter(ctx, len(data), n.stopping); err != nil {

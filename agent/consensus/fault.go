@@ -1,7 +1,6 @@
 package consensus
 
 import (
-	"container/list"
 	"errors"
 	"fmt"
 	"sync"
@@ -39,6 +38,9 @@ type storeCall struct {
 	first, last uint64 // the entries it is about, if any
 	key         string // or the key
 	began       time.Time
+
+	// Its neighbours among the calls under way.
+	before, after *storeCall
 }
 
 // String says in words what the call does.
@@ -63,10 +65,10 @@ type diskWatch struct {
 	// news has something in it after hung became nil, or not nil.
 	news chan struct{}
 
-	mu    sync.Mutex
-	calls list.List // of *storeCall, the oldest first
-	timer *time.Timer
-	armed bool // whether the timer will fire
+	mu             sync.Mutex
+	oldest, newest *storeCall // of the calls under way
+	timer          *time.Timer
+	armed          bool // whether the timer will fire
 }
 
 func newDiskWatch(path string) *diskWatch {
@@ -74,19 +76,36 @@ func newDiskWatch(path string) *diskWatch {
 }
 
 // begin notes that a call begins. What it returns is given to end.
-func (w *diskWatch) begin(call storeCall) *list.Element {
+func (w *diskWatch) begin(call storeCall) *storeCall {
 	call.began = time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.arm(HangLimit)
-	return w.calls.PushBack(&call)
+	call.before, call.after = w.newest, nil
+	if w.newest == nil {
+		w.oldest = &call
+	} else {
+		w.newest.after = &call
+	}
+	w.newest = &call
+	return &call
 }
 
 // end notes that a call has returned.
-func (w *diskWatch) end(place *list.Element) {
+func (w *diskWatch) end(call *storeCall) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.calls.Remove(place).(*storeCall) == w.hung.Load() {
+	if call.before == nil {
+		w.oldest = call.after
+	} else {
+		call.before.after = call.after
+	}
+	if call.after == nil {
+		w.newest = call.before
+	} else {
+		call.after.before = call.before
+	}
+	if call == w.hung.Load() {
 		w.judge()
 	}
 }
@@ -117,12 +136,11 @@ func (w *diskWatch) look() {
 // judge decides whether the oldest call hangs. The caller holds the lock.
 func (w *diskWatch) judge() {
 	var hung *storeCall
-	if oldest := w.calls.Front(); oldest != nil {
-		call := oldest.Value.(*storeCall)
-		if left := HangLimit - time.Since(call.began); left > 0 {
+	if w.oldest != nil {
+		if left := HangLimit - time.Since(w.oldest.began); left > 0 {
 			w.arm(left)
 		} else {
-			hung = call
+			hung = w.oldest
 		}
 	}
 	before := w.hung.Swap(hung)
@@ -158,6 +176,11 @@ func (w *diskWatch) hanging() *Fault {
 func (w *diskWatch) failing(call storeCall, err error) *Fault {
 	return &Fault{Call: call.String(), Path: w.path, Err: err}
 }
+
+// serves reports whether a leader can go on with its disk: nothing hangs, and
+// the last entries were stored. After a failure Raft answers first, and steps
+// down then.
+func (s *stores) serves() bool { return s.watch.hung.Load() == nil && s.entries.fault.Load() == nil }
 
 // Fault returns why the disk under the log does not serve, or nil. While it is
 // not nil, this server does not lead, or is about to lose its leadership. A

@@ -29,13 +29,13 @@ type reign struct {
 
 // Leading reports whether this server leads and has applied the first barrier
 // of its term, so that its state holds all that was ever committed. While its
-// disk hangs it does not.
+// disk fails or hangs it does not.
 func (n *Node) Leading() bool {
 	// A server leads a term once at most, and terms only grow: if it leads
 	// now, and the term is the one of the barrier afterwards, then it is this
 	// term that it leads.
 	term := n.leadership.readyTerm.Load()
-	return term != 0 && n.stores.watch.hung.Load() == nil && n.raft.State() == raft.Leader && n.raft.CurrentTerm() == term
+	return term != 0 && n.stores.serves() && n.raft.State() == raft.Leader && n.raft.CurrentTerm() == term
 }
 
 // Leader returns the ID of the leader, if one is known here. It is not this

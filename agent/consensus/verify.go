@@ -35,7 +35,7 @@ func (n *Node) Verify(ctx context.Context) error {
 		return ErrStopped
 	}
 	if !n.Leading() {
-		if n.stores.watch.hung.Load() != nil {
+		if !n.stores.serves() {
 			return n.because(ErrNotLeader)
 		}
 		if n.raft.State() == raft.Leader {
