@@ -176,7 +176,7 @@ func filledInstance(i int) string {
 	node := fmt.Sprintf("node-%d", i%loadedNodes)
 	return fmt.Sprintf(`{"Node":%q,"Address":"127.2.%d.%d",
 "Service":{"ID":%q,"Service":%q,"Port":%d,"Tags":["primary","v1"],"Meta":{"version":"1.2.3"}},
-"Checks":[{"CheckID":"serfHealth","Name":"alive","Status":"passing"},{"CheckID":"service:%s","Name":"service","ServiceID":%q,"Status":"passing"}]}`,
+"Checks":[{"CheckID":"host","Name":"host","Status":"passing"},{"CheckID":"service:%s","Name":"service","ServiceID":%q,"Status":"passing"}]}`,
 		node, i%loadedNodes/250, i%loadedNodes%250+1, id, name, 1024+i%60000, id, id)
 }
 
