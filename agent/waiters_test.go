@@ -149,7 +149,7 @@ func startFor(t testing.TB, connections int) *agenttest.Agent {
 // they cost, whom a change wakes, and what is left when they go.
 func TestThousandsWait(t *testing.T) {
 	count, idle, services := 5000, 1000, 100
-	if testing.Short() {
+	if testing.Short() || raceDetector {
 		count, idle, services = 300, 60, 10
 	}
 	a := startFor(t, count+idle)
