@@ -390,7 +390,7 @@ func (r rows) any(is func(row) bool) bool {
 }
 
 func TestReadersAreToldWhatChangesAndNothingElse(t *testing.T) {
-	seeds, steps := 5, 300
+	seeds, steps := 3, 250
 	if testing.Short() {
 		seeds, steps = 1, 150
 	}
