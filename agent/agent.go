@@ -393,12 +393,17 @@ func (a *Agent) lead(ctx context.Context) error {
 func (a *Agent) begin(ctx context.Context, log *slog.Logger) error {
 	retry := time.NewTicker(beginRetry)
 	defer retry.Stop()
+	said := ""
 	for {
 		err := a.backend.beginCluster(a.duty(ctx))
 		if err == nil {
 			return nil
 		}
-		log.Warn("this will be tried again", "error", err)
+		// On a full disk it may be tried for hours: each reason is said once.
+		if text := err.Error(); text != said {
+			log.Warn("this will be tried again", "error", text)
+			said = text
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
