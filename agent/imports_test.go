@@ -43,7 +43,7 @@ var onlyThere = map[string][]string{
 	"github.com/hashicorp/raft-boltdb/v2":        {"agent/consensus"},
 	"go.etcd.io/bbolt":                           {"agent/consensus"},
 	"github.com/hashicorp/go-immutable-radix/v2": {"kv/mvcc"},
-	"github.com/hashicorp/go-msgpack/v2/codec":   {"agent/state", "agent/consensus"},
+	"github.com/hashicorp/go-msgpack/v2/codec":   {"agent/state"},
 	"github.com/miekg/dns":                       {"dnsserver"},
 	"github.com/go-chi/chi/v5":                   {"api"},
 	"github.com/hashicorp/go-bexpr":              {"api"},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 )
@@ -99,7 +100,7 @@ func (s *stores) watchOver(log raft.LogStore, stable raft.StableStore, path stri
 
 // assemble puts together the stores of a folder whose log is open, and checks
 // that they fit.
-func assemble(cfg Config, db *boltStore, logger hclog.Logger) (*stores, error) {
+func assemble(cfg Config, db *raftboltdb.BoltStore, logger hclog.Logger) (*stores, error) {
 	dir := cfg.Dir
 	files, err := raft.NewFileSnapshotStoreWithLogger(dir, RetainedSnapshots, logger)
 	if err != nil {
@@ -132,7 +133,7 @@ func assemble(cfg Config, db *boltStore, logger hclog.Logger) (*stores, error) {
 }
 
 // openLog opens the log file of a folder, and makes it in an empty one.
-func openLog(dir string) (*boltStore, error) {
+func openLog(dir string) (*raftboltdb.BoltStore, error) {
 	path := filepath.Join(dir, logFile)
 	info, err := os.Stat(path)
 	switch {
@@ -192,13 +193,13 @@ func boltOptions(readOnly bool) *bbolt.Options {
 
 // openBolt opens the log file for reading and writing. Every commit is synced
 // to disk.
-func openBolt(path, dir string) (db *boltStore, err error) {
+func openBolt(path, dir string) (db *raftboltdb.BoltStore, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			db, err = nil, damaged(path, dir, fmt.Errorf("%v", cause))
 		}
 	}()
-	db, err = newBoltStore(path, boltOptions(false))
+	db, err = raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: boltOptions(false), MsgpackUseNewTimeFormat: true})
 	if err != nil {
 		return nil, boltError(path, dir, err)
 	}
