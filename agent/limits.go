@@ -51,6 +51,11 @@ const (
 	// metricsRetention how long they are kept.
 	metricsInterval  = 10 * time.Second
 	metricsRetention = time.Minute
+	// maxSeries is how many series of one name and its labels are counted apart,
+	// in which clients may make up a label's value: some hundred do without that.
+	maxSeries = 1024
+	// maxLabelValue bounds such a value, in bytes: no method that is one is longer.
+	maxLabelValue = 64
 	// gaugeInterval is between two looks at the process and the state, so that
 	// every interval has some.
 	gaugeInterval = 5 * time.Second

@@ -22,8 +22,9 @@ const metricsPrefix = "consul"
 // libraries measure into the one that was made last in the process.
 type telemetry struct {
 	*monitors
-	sink *metrics.InmemSink
-	to   *metrics.Metrics
+	sink    *metrics.InmemSink
+	to      *metrics.Metrics
+	samples *samples
 }
 
 var _ api.Telemetry = (*telemetry)(nil)
@@ -32,6 +33,7 @@ var _ api.Telemetry = (*telemetry)(nil)
 // host's name.
 func newTelemetry() (*telemetry, error) {
 	t := &telemetry{monitors: newMonitors(), sink: metrics.NewInmemSink(metricsInterval, metricsRetention)}
+	t.samples = newSamples(func() { t.sink.Data() })
 	c := metrics.DefaultConfig(metricsPrefix)
 	c.EnableRuntimeMetrics = false // it would never end: watch does it
 	var err error
@@ -41,41 +43,36 @@ func newTelemetry() (*telemetry, error) {
 
 // Request notes that a request was answered.
 func (t *telemetry) Request(method, path string, took time.Duration) {
-	t.took([]string{"api", "http"}, took, metrics.Label{Name: "method", Value: method}, metrics.Label{Name: "path", Value: path})
+	t.samples.add(measureRequest, took, method, path)
 }
 
 // Command notes that a command was carried out.
 func (t *telemetry) Command(cmd any, began time.Time) {
-	var name []string
+	var of *measure
 	switch cmd.(type) {
 	case *kv.Set, *kv.CAS, *kv.Delete, *kv.DeleteCAS, *kv.DeleteTree:
-		name = []string{"kvs", "apply"}
+		of = measureKeys
 	case *health.Transaction:
-		name = []string{"txn", "apply"}
+		of = measureTxn
 	case *health.Register:
-		name = []string{"catalog", "register"}
+		of = measureRegister
 	case *catalog.Deregister:
-		name = []string{"catalog", "deregister"}
+		of = measureDeregister
 	default:
 		return
 	}
-	t.took(name, time.Since(began))
+	t.samples.add(of, time.Since(began))
 }
 
 // measureDNS notes that a DNS query was answered.
 func (a *Agent) measureDNS(kind string, took time.Duration) {
-	node := metrics.Label{Name: "node", Value: a.config.NodeName}
-	a.telemetry.took([]string{"dns", "query"}, took, node, metrics.Label{Name: "type", Value: kind})
-	area := "domain_query"
+	all, node := a.telemetry.samples, a.config.NodeName
+	all.add(measureQuery, took, node, kind)
 	if kind == "PTR" {
-		area = "ptr_query"
+		all.add(measurePointer, took, node)
+		return
 	}
-	a.telemetry.took([]string{"dns", area}, took, node)
-}
-
-// took notes how long something took, in milliseconds.
-func (t *telemetry) took(name []string, d time.Duration, labels ...metrics.Label) {
-	t.to.AddSampleWithLabels(name, float32(d.Seconds()*1000), labels)
+	all.add(measureDomain, took, node)
 }
 
 // Metrics are those of the last whole interval.
@@ -85,12 +82,17 @@ func (t *telemetry) Metrics() api.Metrics {
 	if err != nil || !ok {
 		return newMetrics(metrics.MetricsSummary{})
 	}
+	t.samples.merge(&summary)
 	return newMetrics(summary)
 }
 
 // FollowMetrics hands over those of each interval as it ends.
 func (t *telemetry) FollowMetrics(ctx context.Context, give func(api.Metrics) error) {
-	t.sink.Stream(ctx, encoder(func(v any) error { return give(newMetrics(v.(metrics.MetricsSummary))) }))
+	t.sink.Stream(ctx, encoder(func(v any) error {
+		summary := v.(metrics.MetricsSummary)
+		t.samples.merge(&summary)
+		return give(newMetrics(summary))
+	}))
 }
 
 // encoder is what the library hands its summaries to.
@@ -106,7 +108,7 @@ func (t *telemetry) Monitor(ctx context.Context, level slog.Level, asJSON bool) 
 
 func newMetrics(s metrics.MetricsSummary) api.Metrics {
 	out := api.Metrics{Timestamp: s.Timestamp, Gauges: []api.Gauge{}, Points: []api.Point{},
-		Counters: newSamples(s.Counters), Samples: newSamples(s.Samples)}
+		Counters: showSamples(s.Counters), Samples: showSamples(s.Samples)}
 	for _, g := range s.Gauges {
 		out.Gauges = append(out.Gauges, api.Gauge{Name: g.Name, Value: number(float64(g.Value)), Labels: g.DisplayLabels})
 	}
@@ -119,7 +121,7 @@ func newMetrics(s metrics.MetricsSummary) api.Metrics {
 	return out
 }
 
-func newSamples(from []metrics.SampledValue) []api.Sample {
+func showSamples(from []metrics.SampledValue) []api.Sample {
 	out := make([]api.Sample, len(from))
 	for i, s := range from {
 		out[i] = api.Sample{Name: s.Name, Count: s.Count, Rate: number(s.Rate), Sum: number(s.Sum), Min: number(s.Min),
