@@ -1,8 +1,10 @@
 package api
 
 import (
-	"maps"
 	"net/http"
+	"net/url"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -22,8 +24,21 @@ type shared struct {
 type bodies struct {
 	made  atomic.Uint64 // how many were encoded
 	mu    sync.Mutex
-	kept  map[string]*body
+	kept  map[bodyKey]*body
 	bytes int
+}
+
+// bodyKey names what is asked for: requests with equal keys have one body.
+type bodyKey struct {
+	pattern, rest string
+	// query is a query string of the parameters that shape the answer. Not all
+	// that mean the same are equal.
+	query string
+}
+
+// clone returns a key that may be kept: parts of a request would keep all of it.
+func (k bodyKey) clone() bodyKey {
+	return bodyKey{k.pattern, strings.Clone(k.rest), strings.Clone(k.query)}
 }
 
 // body is an encoded answer and what it stands on.
@@ -41,11 +56,11 @@ type body struct {
 // of returns the body of a request as of an index, to be encoded by the first
 // who needs it. A reader who was overtaken gets one of his own, which is not
 // kept.
-func (b *bodies) of(key string, index, line uint64) *body {
+func (b *bodies) of(key bodyKey, index, line uint64) *body {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.kept == nil {
-		b.kept = make(map[string]*body)
+		b.kept = make(map[bodyKey]*body)
 	}
 	old, ok := b.kept[key]
 	switch {
@@ -57,13 +72,13 @@ func (b *bodies) of(key string, index, line uint64) *body {
 		b.bytes -= old.size
 	}
 	fresh := &body{index: index, line: line}
-	b.kept[key] = fresh
+	b.kept[key.clone()] = fresh
 	return fresh
 }
 
 // grown counts a body that was just encoded, and drops others, or the body
 // itself if it is too large to keep, until all fit.
-func (b *bodies) grown(key string, new *body) {
+func (b *bodies) grown(key bodyKey, new *body) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.kept[key] != new {
@@ -84,7 +99,7 @@ func (b *bodies) grown(key string, new *body) {
 	}
 }
 
-func (b *bodies) drop(key string) {
+func (b *bodies) drop(key bodyKey) {
 	b.bytes -= b.kept[key].size
 	delete(b.kept, key)
 }
@@ -97,18 +112,34 @@ func (h *Handler) Encoded() uint64 { return h.encoded.made.Load() }
 // but not what it says.
 var unshaping = []string{"index", "wait", "stale", "consistent", "leader", "max_stale", "cached", "token"}
 
-// key names what is asked for, in a form in which requests for one body are
-// equal.
-func (c *call) key() string {
-	name := c.route.pattern + "\x00" + c.rest
-	if len(c.query) == 0 {
-		return name
+// key names what is asked for.
+func (c *call) key() bodyKey {
+	key := bodyKey{pattern: c.route.pattern, rest: c.rest}
+	count := 0
+	for name := range c.query {
+		if !slices.Contains(unshaping, name) {
+			count++
+		}
 	}
-	shaping := maps.Clone(c.query)
-	for _, parameter := range unshaping {
-		delete(shaping, parameter)
+	switch {
+	case count == 0:
+	case len(c.query) == 1:
+		key.query = c.r.URL.RawQuery
+	default:
+		key.query = c.shaping(count).Encode()
 	}
-	return name + "\x00" + shaping.Encode()
+	return key
+}
+
+// shaping are the count parameters that shape the answer.
+func (c *call) shaping(count int) url.Values {
+	out := make(url.Values, count)
+	for name, values := range c.query {
+		if !slices.Contains(unshaping, name) {
+			out[name] = values
+		}
+	}
+	return out
 }
 
 // writeShared answers with a body that is encoded once for all.
@@ -126,10 +157,10 @@ func (h *Handler) writeShared(c *call, v shared) {
 	}
 	c.w.Header()["Content-Type"] = valueJSON
 	if !zips(c, b.plain) {
-		send(c, http.StatusOK, b.plain)
+		c.send(http.StatusOK, b.plain)
 		return
 	}
 	b.zip.Do(func() { b.zipped = h.zip(b.plain) })
-	c.w.Header().Set("Content-Encoding", "gzip")
-	send(c, http.StatusOK, b.zipped)
+	c.w.Header()["Content-Encoding"] = valueGzip
+	c.send(http.StatusOK, b.zipped)
 }

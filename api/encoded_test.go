@@ -84,7 +84,7 @@ func TestOneChangeIsEncodedOnceForAllWaiters(t *testing.T) {
 func TestKeptBodiesAreBounded(t *testing.T) {
 	var b bodies
 	for i := range 200 {
-		key := fmt.Sprint(i)
+		key := bodyKey{rest: fmt.Sprint(i)}
 		it := b.of(key, 1, 0)
 		it.plain = make([]byte, 1<<20)
 		b.grown(key, it)
@@ -92,14 +92,15 @@ func TestKeptBodiesAreBounded(t *testing.T) {
 			t.Fatalf("%d bytes are kept", b.bytes)
 		}
 	}
-	large := b.of("large", 1, 0)
+	largeKey := bodyKey{rest: "large"}
+	large := b.of(largeKey, 1, 0)
 	large.plain = make([]byte, maxKeptBody+1)
-	b.grown("large", large)
-	if _, kept := b.kept["large"]; kept {
+	b.grown(largeKey, large)
+	if _, kept := b.kept[largeKey]; kept {
 		t.Error("a body above the limit is kept")
 	}
 	for i := range 2 * maxKeptAnswers {
-		key := fmt.Sprint("small", i)
+		key := bodyKey{rest: fmt.Sprint("small", i)}
 		it := b.of(key, 1, 0)
 		it.plain = []byte("x")
 		b.grown(key, it)
@@ -110,5 +111,39 @@ func TestKeptBodiesAreBounded(t *testing.T) {
 	}
 	if len(b.kept) > maxKeptAnswers || sum != b.bytes {
 		t.Errorf("%d answers of %d bytes are kept, counted as %d", len(b.kept), sum, b.bytes)
+	}
+}
+
+func TestKeysOfRequestsForOneBodyAreEqual(t *testing.T) {
+	route := &route{pattern: "/p/*"}
+	key := func(rest, query string) bodyKey {
+		c := &call{r: httptest.NewRequest("GET", "/p/"+rest+"?"+query, nil), route: route, rest: rest}
+		if err := c.parseQuery(); err != nil {
+			t.Fatal(err)
+		}
+		return c.key()
+	}
+	for _, c := range []struct {
+		rest, one, other string
+		equal            bool
+	}{
+		{"web", "", "index=5&wait=3s&stale&token=secret", true},
+		{"web", "stale", "consistent", true},
+		{"web", "tag=a&passing", "passing&tag=a&index=5", true},
+		{"web", "tag=a&index=5", "tag=a&index=6", true},
+		{"web", "", "passing", false},
+		{"web", "passing", "pretty", false},
+		{"web", "tag=a", "tag=b", false},
+		{"web", "tag=a", "tag=a&tag=b", false},
+		{"web", "tag=a%26passing", "tag=a&passing", false},
+		{"web", "tag%3Da", "tag=a", false},
+		{"web", "a=b%3Dc", "a%3Db=c", false},
+	} {
+		if got := key(c.rest, c.one) == key(c.rest, c.other); got != c.equal {
+			t.Errorf("%q and %q: equal %v", c.one, c.other, got)
+		}
+	}
+	if key("web", "") == key("db", "") {
+		t.Error("two paths have one key")
 	}
 }

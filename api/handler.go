@@ -187,11 +187,8 @@ func (c *call) run(serve handler, rest string) (any, error) {
 	if c.rest, err = url.PathUnescape(rest); err != nil {
 		return nil, badRequest("Cannot read the path: %v", err)
 	}
-	if c.r.URL.RawQuery != "" {
-		if c.query, err = url.ParseQuery(c.r.URL.RawQuery); err != nil {
-			// Clients know a query string that cannot be read as a 500.
-			return nil, refuse(http.StatusInternalServerError, "Cannot read the query string: %v", err)
-		}
+	if err := c.parseQuery(); err != nil {
+		return nil, err
 	}
 	if err := c.refuseTenancy(); err != nil {
 		return nil, err

@@ -53,11 +53,11 @@ func getKey(c *call) (any, error) {
 		return absent{}, nil
 	case c.has("raw"):
 		// A value is whatever somebody wrote: no browser may take it for a page.
-		c.w.Header().Set("X-Content-Type-Options", "nosniff")
-		c.w.Header().Set("Content-Security-Policy", "sandbox")
+		c.w.Header()["X-Content-Type-Options"] = valueNoSniff
+		c.w.Header()["Content-Security-Policy"] = valueSandbox
 		return plain{http.StatusOK, e.Value}, nil
 	}
-	return []entry{newEntry(e)}, nil
+	return &[1]entry{newEntry(e)}, nil
 }
 
 func listEntries(c *call) (any, error) {

@@ -22,6 +22,38 @@ type call struct {
 	query url.Values
 	// rest is what the path's variable stands for.
 	rest string
+	// index and length are values of headers, which live as long as the call.
+	index, length [1]string
+}
+
+// flags are the queries of one parameter without a value that are asked most.
+// Nobody writes to them.
+var flags = map[string]url.Values{
+	"cached":  {"cached": {""}},
+	"keys":    {"keys": {""}},
+	"passing": {"passing": {""}},
+	"pretty":  {"pretty": {""}},
+	"raw":     {"raw": {""}},
+	"recurse": {"recurse": {""}},
+	"stale":   {"stale": {""}},
+}
+
+// parseQuery reads the query string. Clients know one that cannot be read as a
+// 500.
+func (c *call) parseQuery() error {
+	raw := c.r.URL.RawQuery
+	if raw == "" {
+		return nil
+	}
+	if query, ok := flags[raw]; ok {
+		c.query = query
+		return nil
+	}
+	var err error
+	if c.query, err = url.ParseQuery(raw); err != nil {
+		return refuse(http.StatusInternalServerError, "Cannot read the query string: %v", err)
+	}
+	return nil
 }
 
 // has reports whether a parameter is present, with a value or without.

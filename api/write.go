@@ -23,6 +23,16 @@ var (
 	valueHit   = []string{"HIT"}
 	valueMiss  = []string{"MISS"}
 	valueZero  = []string{"0"}
+
+	valueLeader     = []string{mvcc.Default.String()}
+	valueStale      = []string{mvcc.Stale.String()}
+	valueConsistent = []string{mvcc.Consistent.String()}
+
+	valueText    = []string{"text/plain"}
+	valueUTF8    = []string{"text/plain; charset=utf-8"}
+	valueGzip    = []string{"gzip"}
+	valueNoSniff = []string{"nosniff"}
+	valueSandbox = []string{"sandbox"}
 )
 
 // Values of handlers that are not simply JSON with status 200.
@@ -47,11 +57,24 @@ type (
 // tell how fresh it really is.
 func (c *call) setMeta(m mvcc.Meta, effective bool) {
 	header := c.w.Header()
-	header["X-Consul-Index"] = []string{strconv.FormatUint(max(m.Index, 1), 10)}
+	c.index[0] = strconv.FormatUint(max(m.Index, 1), 10)
+	header["X-Consul-Index"] = c.index[:]
 	c.setContact(m)
 	header["X-Consul-Query-Backend"] = valueQuery
 	if effective {
-		header["X-Consul-Effective-Consistency"] = []string{m.Mode.String()}
+		header["X-Consul-Effective-Consistency"] = valueOf(m.Mode)
+	}
+}
+
+// valueOf is the value of a header that says how fresh an answer is.
+func valueOf(m mvcc.Mode) []string {
+	switch m {
+	case mvcc.Stale:
+		return valueStale
+	case mvcc.Consistent:
+		return valueConsistent
+	default:
+		return valueLeader
 	}
 }
 
@@ -62,7 +85,10 @@ func (c *call) setContact(m mvcc.Meta) {
 	if m.KnownLeader {
 		header["X-Consul-Knownleader"] = valueTrue
 	}
-	header["X-Consul-Lastcontact"] = []string{strconv.FormatInt(m.LastContact.Milliseconds(), 10)}
+	header["X-Consul-Lastcontact"] = valueZero
+	if behind := m.LastContact.Milliseconds(); behind != 0 {
+		header["X-Consul-Lastcontact"] = []string{strconv.FormatInt(behind, 10)}
+	}
 }
 
 // write answers with a handler's value or error. Every answer below /v1/ but
@@ -77,13 +103,13 @@ func (h *Handler) write(c *call, value any, err error) {
 	case streamed:
 	case empty:
 		c.w.Header()["Content-Type"] = valueJSON
-		c.w.Header().Set("Content-Length", "0")
+		c.w.Header()["Content-Length"] = valueZero
 		c.w.WriteHeader(http.StatusOK)
 	case absent:
-		c.w.Header().Set("Content-Length", "0")
+		c.w.Header()["Content-Length"] = valueZero
 		c.w.WriteHeader(http.StatusNotFound)
 	case plain:
-		c.w.Header().Set("Content-Type", "text/plain")
+		c.w.Header()["Content-Type"] = valueText
 		h.writeBody(c, v.status, v.body)
 	case judged:
 		h.writeJSON(c, v.status, v.value)
@@ -126,10 +152,10 @@ func (h *Handler) encode(c *call, value any) ([]byte, error) {
 // worth the while.
 func (h *Handler) writeBody(c *call, status int, body []byte) {
 	if zips(c, body) {
-		c.w.Header().Set("Content-Encoding", "gzip")
+		c.w.Header()["Content-Encoding"] = valueGzip
 		body = h.zip(body)
 	}
-	send(c, status, body)
+	c.send(status, body)
 }
 
 // zips reports whether a body is to be compressed for this client.
@@ -138,8 +164,9 @@ func zips(c *call, body []byte) bool {
 }
 
 // send writes a status and a body as it is.
-func send(c *call, status int, body []byte) {
-	c.w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
+func (c *call) send(status int, body []byte) {
+	c.length[0] = strconv.Itoa(len(body))
+	c.w.Header()["Content-Length"] = c.length[:]
 	c.w.WriteHeader(status)
 	// A client that is gone cannot be told.
 	_, _ = c.w.Write(body)
@@ -147,7 +174,7 @@ func send(c *call, status int, body []byte) {
 
 // writeText answers with an error's text.
 func writeText(w http.ResponseWriter, status int, text string) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header()["Content-Type"] = valueUTF8
 	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 	w.WriteHeader(status)
 	_, _ = w.Write([]byte(text))
