@@ -91,10 +91,6 @@ const (
 	// sending them to followers reads no disk.
 	cachedEntries = 512
 
-	// logOverhead is what a stored entry takes beyond its data, in bytes: room
-	// for names, numbers and the time.
-	logOverhead = 96
-
 	// checkShare is how many entries are worth a goroutine when a log is looked
 	// through.
 	checkShare = 1024
