@@ -53,6 +53,7 @@ func (s *store) begin(e *edit) error {
 		return tooLarge("the definitions of one registration have %d bytes, the limit is %d", len(content), MaxJournalSize)
 	}
 	path := filepath.Join(s.folder, journalFile)
+	s.stale = true
 	if err := writeSynced(path+temporary, content); err != nil {
 		return errors.Join(fmt.Errorf("cannot persist a definition: %w", err), os.Remove(path+temporary))
 	}
@@ -65,10 +66,15 @@ func (s *store) begin(e *edit) error {
 // end removes the journal, for good: brought back by a crash later on, it would
 // undo what was written since.
 func (s *store) end() error {
-	if err := os.Remove(filepath.Join(s.folder, journalFile)); err != nil {
+	err := os.Remove(filepath.Join(s.folder, journalFile))
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = syncFolder(s.folder)
+	}
+	s.stale = err != nil
+	if err != nil {
 		return fmt.Errorf("cannot persist a definition: %w", err)
 	}
-	return syncFolder(s.folder)
+	return nil
 }
 
 // finish carries out an edit that was under way when the agent ended, if there

@@ -85,6 +85,23 @@ func TestCrashWhileRegisteringAgain(t *testing.T) {
 	}
 }
 
+// A journal that could not be removed must not undo, at the next start, what was
+// confirmed after it.
+func TestJournalLeftBehind(t *testing.T) {
+	folder := t.TempDir()
+	r := open(t, Config{DataDir: folder})
+	add(t, r, web("web-1"))
+	e := edit{files: []file{{r.store.path(servicesFolder, "web-1"), nil}}}
+	if err := r.store.begin(&e); err != nil {
+		t.Fatal(err)
+	}
+	add(t, r, web("web-1"))
+	var log strings.Builder
+	if again := reopen(t, folder, &log); len(again.Services()) != 1 {
+		t.Errorf("the service is gone, the log is\n%s", &log)
+	}
+}
+
 func TestJournalThatCannotBeRead(t *testing.T) {
 	for name, content := range map[string]string{
 		"not JSON":              `[{"Path":"services/a"`,

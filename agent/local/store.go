@@ -29,6 +29,8 @@ const temporary = ".tmp"
 type store struct {
 	folder string
 	logger *slog.Logger
+	// stale is whether a journal may be left of an edit that was not confirmed.
+	stale bool
 }
 
 // openStore makes the folders of definitions below the data directory.
@@ -92,11 +94,17 @@ func (s *store) drop(e *edit, folder, id string) {
 // and is there as a whole or not at all if one comes before. If it fails, the
 // files are put back as they were, as far as that goes.
 func (s *store) apply(e *edit) error {
+	if s.stale {
+		// The next start would carry it out over whatever is confirmed from now on.
+		if err := s.end(); err != nil {
+			return err
+		}
+	}
 	if !e.needsJournal() {
 		return s.carryOut(e)
 	}
 	if err := s.begin(e); err != nil {
-		return err
+		return errors.Join(err, s.end())
 	}
 	return errors.Join(s.carryOut(e), s.end())
 }
