@@ -38,7 +38,7 @@ type dataDir struct {
 // Muster's, that another agent uses, or that cannot be written. Nothing is
 // changed in a directory that is refused.
 func openDataDir(path string) (*dataDir, error) {
-	if err := os.MkdirAll(path, 0o755); err != nil {
+	if err := makeDir(path); err != nil {
 		return nil, fmt.Errorf("cannot make the data directory: %w", err)
 	}
 	if err := checkFormat(path); err != nil {
@@ -53,6 +53,28 @@ func openDataDir(path string) (*dataDir, error) {
 		return nil, errors.Join(fmt.Errorf("cannot write to the data directory %s: %w", path, err), d.close())
 	}
 	return d, nil
+}
+
+// makeDir makes a directory and those above it that are missing, so that they
+// outlast a crash of the machine as what is synced inside of them does.
+func makeDir(path string) error {
+	var above []string
+	for dir := filepath.Clean(path); ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		above = append(above, filepath.Dir(dir))
+	}
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return err
+	}
+	for _, dir := range above {
+		// Who may make something in a folder may still not be allowed to open it.
+		if err := syncDir(dir); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkFormat reads the format file. A directory without one must hold nothing

@@ -106,6 +106,10 @@ func assemble(cfg Config, db *raftboltdb.BoltStore, logger hclog.Logger) (*store
 	if err != nil {
 		return nil, fmt.Errorf("cannot use the snapshot folder %s: %w", filepath.Join(dir, snapshotFolder), err)
 	}
+	// Raft syncs what is in the snapshot folder, but not the folder's own name.
+	if err := syncFolder(dir); err != nil {
+		return nil, fmt.Errorf("cannot sync the Raft folder: %w", err)
+	}
 	free := &room{dir: dir, reserve: cfg.Reserve, look: lookAtSpace}
 	if cfg.faults.space != nil {
 		free.look = cfg.faults.space
