@@ -9,6 +9,9 @@ const (
 	stopLimit = 10 * time.Second
 	// maxMemo is how many answers are kept for the next who asks the same.
 	maxMemo = 8192
+	// maxMemoKey is the longest name in bytes of a query whose answer is kept:
+	// clients choose its tags and metadata, and longer ones are not asked twice.
+	maxMemoKey = 1 << 10
 	// drainLimit bounds how long requests under way may take to finish once the
 	// agent stops.
 	drainLimit = 3 * time.Second

@@ -29,7 +29,7 @@ type kept struct {
 // answer is View.Answer, from memory if that is still true.
 func (m *memo) answer(v *state.View, q any, w *mvcc.Watch) (state.Answer, error) {
 	key, ok := memoKey(q)
-	if !ok {
+	if !ok || len(key) > maxMemoKey {
 		return v.Answer(q, w)
 	}
 	index, ok := v.IndexOf(q, w)
