@@ -64,7 +64,7 @@ func (d *duration) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// text is how a span that is set is written in answers; none is empty.
+// durationText is how a span that is set is written in answers; none is empty.
 func durationText(d time.Duration) string {
 	if d == 0 {
 		return ""

@@ -10,6 +10,7 @@ import (
 // registered; only the three below mean something.
 type Status string
 
+// States that decide an instance's health, from good to bad.
 const (
 	Passing  Status = "passing"
 	Warning  Status = "warning"

@@ -14,10 +14,10 @@ import (
 //
 // Only the leader can apply. A command larger than MaxCommandBytes is
 // ErrTooLarge, one that finds no place in flight within QueueTimeout is ErrBusy,
-// and one for which the disk has too little space is ErrFull. If the answer does not come within ApplyTimeout, or ctx ends first,
-// the error is ErrTimeout: the command may still take effect, as with every
-// error that is ErrUncertain. An error of a disk that fails or hangs is also a
-// [Fault].
+// and one for which the disk has too little space is ErrFull. If the answer does
+// not come within ApplyTimeout, or ctx ends first, the error is ErrTimeout: the
+// command may still take effect, as with every error that is ErrUncertain. An
+// error of a disk that fails or hangs is also a [Fault].
 func (n *Node) Apply(ctx context.Context, data []byte) (any, error) {
 	if len(data) > MaxCommandBytes {
 		return nil, fmt.Errorf("%w: it has %d bytes, %d are possible", ErrTooLarge, len(data), MaxCommandBytes)

@@ -12,6 +12,8 @@ import (
 // Status is what is held of a member. The numbers are those that clients read.
 type Status int
 
+// What is held of members: nothing, that they answer, that they are about to
+// leave, that they left, or that they went without a word.
 const (
 	None    Status = 0
 	Alive   Status = 1
