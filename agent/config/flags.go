@@ -37,11 +37,27 @@ func RegisterFlags(fs *flag.FlagSet) *Flags {
 	for i := range keys {
 		if k := &keys[i]; k.Flag != "" {
 			for _, name := range spellings(k.Flag) {
-				fs.Var(&flagValue{key: k, name: name, into: f.values}, name, k.Usage)
+				fs.Var(&flagValue{key: k, name: name, into: f.values}, name, k.usage())
 			}
 		}
 	}
 	return f
+}
+
+// usage is what the help says of a flag: also that it does nothing, where that
+// is so.
+func (k *Key) usage() string {
+	target := k
+	if k.New != "" {
+		target = table.paths[k.New].key
+	}
+	switch target.Support {
+	case Later, Refused:
+		if !strings.Contains(k.Usage, "not supported") {
+			return k.Usage + "; not supported yet"
+		}
+	}
+	return k.Usage
 }
 
 // spellings returns the name of a flag, and the one with dashes if it has
