@@ -8,9 +8,9 @@ import (
 
 // Txn makes the next [Table]. Dropping it undoes it.
 type Txn struct {
-	entries    *mvcc.Txn[*Entry]
-	tombstones *mvcc.Txn[*Tombstone]
-	marks      *mvcc.Txn[*Mark]
+	entries    mvcc.Txn[*Entry]
+	tombstones mvcc.Txn[*Tombstone]
+	marks      mvcc.Txn[*Mark]
 	last       uint64 // the table's index
 	index      uint64 // of this change
 	at         int64  // of this change, in Unix milliseconds
@@ -20,9 +20,9 @@ type Txn struct {
 // milliseconds. Changed rows are noted in j.
 func (t Table) Txn(j *mvcc.Journal, index uint64, at int64) *Txn {
 	return &Txn{
-		entries:    t.entries.Txn(j),
-		tombstones: t.tombstones.Txn(j),
-		marks:      t.marks.Txn(j),
+		entries:    *t.entries.Txn(j),
+		tombstones: *t.tombstones.Txn(j),
+		marks:      *t.marks.Txn(j),
 		last:       t.index,
 		index:      index,
 		at:         at,
@@ -133,13 +133,13 @@ func (x *Txn) Load(before, after any) bool {
 	}
 	switch r := row.(type) {
 	case *Entry:
-		mvcc.Load(x.entries, r.Key, r, after != nil)
+		mvcc.Load(&x.entries, r.Key, r, after != nil)
 		x.last = max(x.last, r.ModifyIndex)
 	case *Tombstone:
-		mvcc.Load(x.tombstones, r.Key, r, after != nil)
+		mvcc.Load(&x.tombstones, r.Key, r, after != nil)
 		x.last = max(x.last, r.Index)
 	case *Mark:
-		mvcc.Load(x.marks, r.Name, r, after != nil)
+		mvcc.Load(&x.marks, r.Name, r, after != nil)
 		x.last = max(x.last, r.Index)
 	default:
 		return false

@@ -18,4 +18,7 @@ const (
 	blockSize = 64 << 10
 	// maxOriginField bounds each text of an origin in bytes; longer ones are cut.
 	maxOriginField = 255
+	// maxKeptBuffer bounds in bytes what an encoder of commands that waits for the
+	// next one may hold, so that a large value is not paid for ever after.
+	maxKeptBuffer = 64 << 10
 )

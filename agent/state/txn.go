@@ -22,9 +22,14 @@ type Txn struct {
 }
 
 // begin opens the transaction of a Raft index. The leader's time may have gone
-// back, after a change of leader; the state's never does.
+// back, after a change of leader; the state's never does. Only a transaction
+// that reads may do without an encoder of rows.
 func (v *View) begin(rows *rowEncoder, index uint64, at int64) *Txn {
-	return &Txn{base: v, index: index, at: max(at, v.At), journal: mvcc.Journal{Encode: rows.append}}
+	tx := &Txn{base: v, index: index, at: max(at, v.At)}
+	if rows != nil {
+		tx.journal.Encode = rows.journaled
+	}
+	return tx
 }
 
 // KV is the table of keys within the transaction.

@@ -174,14 +174,24 @@ var handle = newHandle()
 
 // rowEncoder writes rows. It is for one goroutine.
 type rowEncoder struct {
-	enc  *codec.Encoder
-	body []byte
+	enc       *codec.Encoder
+	body, row []byte
+	// journaled is for journals: see inPlace.
+	journaled func(dst []byte, row any) []byte
 }
 
 func newRowEncoder() *rowEncoder {
-	e := &rowEncoder{body: make([]byte, 0, 1024)}
+	e := &rowEncoder{body: make([]byte, 0, 1024), row: make([]byte, 0, 1024)}
 	e.enc = codec.NewEncoderBytes(&e.body, handle)
+	e.journaled = e.inPlace
 	return e
+}
+
+// inPlace returns a row's encoding in memory of the encoder's own, where it
+// stands until the next one: all that a journal needs.
+func (e *rowEncoder) inPlace(_ []byte, row any) []byte {
+	e.row = e.append(e.row[:0], row)
+	return e.row
 }
 
 // append appends a row's canonical encoding, beginning with its table's number.
@@ -211,8 +221,18 @@ func (d *decoder) decode(b []byte, v any) (err error) {
 	return d.dec.Decode(v)
 }
 
+// commandEncoder writes the bodies of commands. It is for one goroutine.
+type commandEncoder struct {
+	enc  *codec.Encoder
+	body []byte
+}
+
 // commandEncoders are kept because making one costs more than using it.
-var commandEncoders = sync.Pool{New: func() any { return codec.NewEncoderBytes(new([]byte), handle) }}
+var commandEncoders = sync.Pool{New: func() any {
+	e := &commandEncoder{body: make([]byte, 0, 1024)}
+	e.enc = codec.NewEncoderBytes(&e.body, handle)
+	return e
+}}
 
 // Envelope is what stands in a log entry beside the command's body.
 type Envelope struct {
@@ -233,19 +253,24 @@ func Encode(cmd any, at int64, origin mvcc.Origin) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("cannot encode a command of type %T", cmd)
 	}
-	b := make([]byte, 0, 256)
+	e := commandEncoders.Get().(*commandEncoder)
+	e.enc.ResetBytes(&e.body)
+	if err := e.enc.Encode(cmd); err != nil {
+		return nil, fmt.Errorf("cannot encode a command of type %T: %w", cmd, err)
+	}
+	b := make([]byte, 0, headerLength+originLength(origin)+len(e.body))
 	b = append(b, kind, formPlain)
 	b = binary.BigEndian.AppendUint64(b, uint64(at))
 	b = appendOrigin(b, origin)
-	enc := commandEncoders.Get().(*codec.Encoder)
-	defer commandEncoders.Put(enc)
-	var body []byte
-	enc.ResetBytes(&body)
-	if err := enc.Encode(cmd); err != nil {
-		return nil, fmt.Errorf("cannot encode a command of type %T: %w", cmd, err)
+	b = append(b, e.body...)
+	if cap(e.body) <= maxKeptBuffer {
+		commandEncoders.Put(e)
 	}
-	return append(b, body...), nil
+	return b, nil
 }
+
+// originLength is at least how many bytes appendOrigin appends after the length.
+func originLength(o mvcc.Origin) int { return 3 + len(o.Node) + len(o.Address) + len(o.Endpoint) }
 
 func appendOrigin(b []byte, o mvcc.Origin) []byte {
 	length := len(b)
@@ -316,7 +341,7 @@ func readOrigin(b []byte, o *mvcc.Origin) ([]byte, error) {
 	if len(b) < n {
 		return nil, fmt.Errorf("a log entry's origin of %d bytes is cut off after %d", n, len(b))
 	}
-	texts, rest := b[:n], b[n:]
+	texts, rest := string(b[:n]), b[n:]
 	for _, field := range []*string{&o.Node, &o.Address, &o.Endpoint} {
 		if len(texts) == 0 {
 			break
@@ -325,7 +350,7 @@ func readOrigin(b []byte, o *mvcc.Origin) ([]byte, error) {
 		if len(texts) < 1+l {
 			return nil, fmt.Errorf("a text of %d bytes in a log entry's origin is cut off", l)
 		}
-		*field, texts = string(texts[1:1+l]), texts[1+l:]
+		*field, texts = texts[1:1+l], texts[1+l:]
 	}
 	return rest, nil
 }
