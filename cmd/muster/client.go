@@ -156,7 +156,8 @@ func (c *connection) config() (*api.Config, error) {
 		address, scheme = "localhost", "http"
 	}
 	return &api.Config{
-		Address:    address,
+		// With a slash at its end, the library would ask for //v1, and so the host v1.
+		Address:    strings.TrimRight(address, "/"),
 		Scheme:     scheme,
 		Token:      unresolvedToken,
 		Datacenter: string(c.datacenter),

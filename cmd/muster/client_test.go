@@ -28,6 +28,8 @@ func TestEnvironment(t *testing.T) {
 		{name: "Muster's address", set: map[string]string{"MUSTER_HTTP_ADDR": "AGENT", "CONSUL_HTTP_ADDR": "127.0.0.1:1"}},
 		{name: "Consul's address", set: map[string]string{"CONSUL_HTTP_ADDR": "AGENT"}},
 		{name: "address as a URL", set: map[string]string{"MUSTER_HTTP_ADDR": "http://AGENT"}},
+		{name: "address as a URL with a slash at its end", set: map[string]string{"MUSTER_HTTP_ADDR": "http://AGENT/"}},
+		{name: "address with a slash at its end", flags: []string{"-http-addr=AGENT/"}},
 		{name: "flag beats environment", set: map[string]string{"MUSTER_HTTP_ADDR": "127.0.0.1:1"}, flags: []string{"-http-addr=AGENT"}},
 		{name: "Muster's token", token: "m",
 			set: map[string]string{"MUSTER_HTTP_ADDR": "AGENT", "MUSTER_HTTP_TOKEN": "m", "CONSUL_HTTP_TOKEN": "c"}},

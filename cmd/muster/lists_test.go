@@ -49,7 +49,7 @@ func TestLists(t *testing.T) {
 		{name: "status that is no expression", line: "members -status=(", words: 1, answers: members,
 			want: expectation{err: "not a regular expression", code: 1}},
 		{name: "members of the other datacenters, filtered", line: "members -wan -filter=x", words: 1,
-			answers: map[string]answer{"GET /v1/agent/members?filter=x&segment=_all&wan=1": {body: "[]"}}, want: expectation{code: 2}},
+			answers: map[string]answer{"GET /v1/agent/members?filter=x&segment=&wan=1": {body: "[]"}}, want: expectation{code: 2}},
 		{name: "members without a right", line: "members", words: 1,
 			answers: map[string]answer{"GET /v1/agent/members?segment=_all": {status: 403, body: "Permission denied"}},
 			want:    expectation{err: "Permission denied", code: 1}},

@@ -58,11 +58,11 @@ func (r *membersRunner) run(streams streams, _ []string) error {
 	if err != nil {
 		return err
 	}
-	found, err := client.Agent().MembersOpts(api.MembersOpts{
-		WAN:     r.wan,
-		Segment: api.AllSegments,
-		Filter:  r.filter,
-	})
+	options := api.MembersOpts{WAN: r.wan, Filter: r.filter}
+	if !r.wan {
+		options.Segment = api.AllSegments // agents refuse it beside wan
+	}
+	found, err := client.Agent().MembersOpts(options)
 	if err != nil {
 		return fmt.Errorf("cannot list the members: %w", err)
 	}
