@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 
@@ -51,6 +52,9 @@ func (s *Service) normalize() error {
 		return invalid("Invalid service address")
 	}
 	s.Weights.normalize()
+	if err := CheckProxy(s.Proxy); err != nil {
+		return err
+	}
 	if err := CheckKey("service name", s.Name); err != nil {
 		return err
 	}
@@ -78,6 +82,42 @@ func CheckKey(what, name string) error {
 		return invalid("Invalid " + what + " " + quote(name) + ": it must not contain a NUL byte")
 	}
 	return nil
+}
+
+// maxProxyDepth is how many objects and lists of a proxy's definition may stand
+// in each other. Readers of JSON give up on what is nested too deeply, some from
+// a thousand levels on, and with it on the whole answer.
+const maxProxyDepth = 64
+
+// CheckProxy refuses the mesh's part of an instance, a JSON text, if more than
+// 64 objects and lists stand in each other. The error has code [mvcc.Invalid].
+func CheckProxy(text []byte) error {
+	if depth := nesting(text); depth > maxProxyDepth {
+		return invalid(fmt.Sprintf("Invalid service proxy: %d objects and lists stand in each other, which is more than %d", depth, maxProxyDepth))
+	}
+	return nil
+}
+
+// nesting counts how many objects and lists of a valid JSON text stand in each
+// other.
+func nesting(text []byte) int {
+	depth, deepest := 0, 0
+	inString := false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case inString && c == '\\':
+			i++ // whatever is escaped
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '{' || c == '[':
+			depth++
+			deepest = max(deepest, depth)
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return deepest
 }
 
 func invalid(text string) error { return &mvcc.Error{Code: mvcc.Invalid, Text: text} }

@@ -45,6 +45,10 @@ func TestRefusedRegistrations(t *testing.T) {
 		{"a service at :: written out", withService(catalog.Service{Name: "web", Address: "0:0:0:0:0:0:0:0"}), "Invalid service address"},
 		{"a service at a host name", withService(catalog.Service{Name: "web", Address: "web.example.com"}), ""},
 		{"a service at ::1", withService(catalog.Service{Name: "web", Address: "::1"}), ""},
+		{"a service with a proxy", withService(catalog.Service{Name: "w", Proxy: nestedProxy(64)}), ""},
+		{"a service with a proxy whose text has brackets", withService(catalog.Service{Name: "w", Proxy: []byte(`{"a":"` + strings.Repeat(`[\"{`, 100) + `"}`)}), ""},
+		{"a service with a proxy that is nested too deeply", withService(catalog.Service{Name: "w", Proxy: nestedProxy(65)}),
+			"Invalid service proxy: 65 objects and lists stand in each other, which is more than 64"},
 		{"a service name with a NUL", withService(catalog.Service{Name: "w\x00"}), `Invalid service name "w\x00": it must not contain a NUL byte`},
 		{"a service ID with a NUL", withService(catalog.Service{Name: "w", ID: "\x00"}), `Invalid service ID "\x00": it must not contain a NUL byte`},
 	} {
@@ -111,4 +115,10 @@ func TestWeights(t *testing.T) {
 			t.Errorf("weights %+v became %+v (error %v), want %+v", c.given, r.Service.Weights, err, c.want)
 		}
 	}
+}
+
+// nestedProxy is a proxy's definition of so many lists and one object in each
+// other.
+func nestedProxy(depth int) []byte {
+	return []byte(`{"Config":` + strings.Repeat("[", depth-1) + strings.Repeat("]", depth-1) + "}")
 }

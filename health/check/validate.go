@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/muster-sd/muster/catalog"
 	"github.com/muster-sd/muster/health"
@@ -33,7 +34,16 @@ func (d *Definition) Validate() error {
 	case d.FailuresBeforeWarning > d.FailuresBeforeCritical:
 		return invalid("Invalid check: FailuresBeforeWarning can't be higher than FailuresBeforeCritical")
 	}
+	if !printable(d.ID) {
+		return invalid("Invalid check: ID %q must have printable characters only", d.ID)
+	}
 	return nil
+}
+
+// printable reports whether the path of a request may carry the name. If not,
+// nobody could ask for what has it, or take it away again.
+func printable(name string) bool {
+	return !strings.ContainsFunc(name, func(c rune) bool { return !unicode.IsPrint(c) })
 }
 
 // ValidateRequest reports what is wrong with a check that a client registers on
@@ -44,6 +54,8 @@ func (d *Definition) ValidateRequest() error {
 		return invalid("Missing check name")
 	case !knownStatus(d.Status):
 		return invalid("Bad check status")
+	case d.ID == "" && !printable(d.Name):
+		return invalid("Invalid check: name %q, which is the ID too, must have printable characters only", d.Name)
 	}
 	return d.Validate()
 }
@@ -73,6 +85,15 @@ func (r *Registration) ValidateService() error {
 	s := &r.Service
 	if s.Name == "" {
 		return invalid("Missing service name")
+	}
+	if !printable(s.Name) {
+		return invalid("Invalid service: name %q must have printable characters only", s.Name)
+	}
+	if !printable(s.ID) {
+		return invalid("Invalid service: ID %q must have printable characters only", s.ID)
+	}
+	if err := catalog.CheckProxy(s.Proxy); err != nil {
+		return err
 	}
 	if ip, err := netip.ParseAddr(s.Address); err == nil && ip.IsUnspecified() {
 		return invalid("Invalid service address")

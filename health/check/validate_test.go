@@ -66,6 +66,10 @@ func TestRequestRules(t *testing.T) {
 		{"good", Definition{Name: "c", TTL: 1, Status: "warning"}, ""},
 		{"no name", Definition{ID: "c", TTL: 1}, "Missing check name"},
 		{"unknown status", Definition{Name: "c", TTL: 1, Status: "splendid"}, "Bad check status"},
+		{"name that no path can carry", Definition{Name: "c\n", TTL: 1}, `Invalid check: name "c\n", which is the ID too, must have printable characters only`},
+		{"such a name with an ID", Definition{Name: "c\n", ID: "c", TTL: 1}, ""},
+		{"ID that no path can carry", Definition{Name: "c", ID: "c\x00", TTL: 1}, `Invalid check: ID "c\x00" must have printable characters only`},
+		{"name and ID of other letters", Definition{Name: "ü c/1", ID: "é c/1", TTL: 1}, ""},
 		{"no kind", Definition{Name: "c"}, "Invalid check: TTL must be > 0 for TTL checks"},
 	} {
 		expectFault(t, c.about, c.check.ValidateRequest(), mvcc.Invalid, c.fault)
@@ -104,6 +108,11 @@ func TestRegistrationRules(t *testing.T) {
 		{"any address", web(func(s *catalog.Service) { s.Address = "0.0.0.0" }), "Invalid service address"},
 		{"any address in IPv6", web(func(s *catalog.Service) { s.Address = "::" }), "Invalid service address"},
 		{"host name", web(func(s *catalog.Service) { s.Address = "db.example" }), ""},
+		{"name that no path can carry", web(func(s *catalog.Service) { s.Name = "w\n" }), `Invalid service: name "w\n" must have printable characters only`},
+		{"ID that no path can carry", web(func(s *catalog.Service) { s.ID = "\u202ew" }), `Invalid service: ID "\u202ew" must have printable characters only`},
+		{"name and ID of other letters", web(func(s *catalog.Service) { s.Name, s.ID = "ü w/1", "é #1?" }), ""},
+		{"proxy that is nested too deeply", web(func(s *catalog.Service) { s.Proxy = []byte(strings.Repeat("[", 65) + strings.Repeat("]", 65)) }),
+			"Invalid service proxy: 65 objects and lists stand in each other, which is more than 64"},
 		{"socket and port", web(func(s *catalog.Service) { s.SocketPath = "/s"; s.Port = 1 }), `Invalid service: a socket path ("/s") excludes an address and a port`},
 		{"zone alone", web(func(s *catalog.Service) { s.Locality = &catalog.Locality{Zone: "z"} }), "Validation failed: 1 error occurred:\n\t* zone cannot be set without region\n\n"},
 
