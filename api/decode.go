@@ -6,22 +6,48 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 )
 
+// body is the request's body, up to a limit in bytes and for a limited time.
+// Once it was received the time begins anew: it then bounds what may follow, and
+// is longer than any write takes.
+func (c *call) body(limit int64) (body io.Reader, received func()) {
+	connection := http.NewResponseController(c.w)
+	// What is no connection, as in tests, has no deadline either.
+	begin := func() { _ = connection.SetReadDeadline(time.Now().Add(bodyTime)) }
+	begin()
+	return http.MaxBytesReader(c.w, c.r.Body, limit), begin
+}
+
+// tooSlow is the refusal of a body that did not come in time; nil if err says
+// something else.
+func tooSlow(err error) error {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
+	return refuse(http.StatusRequestTimeout, "The request body was not received within %s", bodyTime)
+}
+
 // decode reads a JSON body into v: without regard to the case of names, without
 // names it does not know, and without looking at what follows the value.
 func (c *call) decode(v any) error {
-	d := json.NewDecoder(http.MaxBytesReader(c.w, c.r.Body, maxBody))
+	body, received := c.body(maxBody)
+	d := json.NewDecoder(body)
 	d.DisallowUnknownFields()
 	err := d.Decode(v)
 	var tooLarge *http.MaxBytesError
 	switch {
 	case err == nil:
+		received()
 		return nil
 	case errors.As(err, &tooLarge):
 		return refuse(http.StatusRequestEntityTooLarge, "Request body too large, max size: %d bytes", maxBody)
+	}
+	if slow := tooSlow(err); slow != nil {
+		return slow
 	}
 	return badRequest("%s%v", textDecodeFailed, err)
 }
@@ -120,7 +146,7 @@ func (c *call) readValue(limit int64) ([]byte, error) {
 		return nil, tooLarge("Request body(%d bytes) too large, max size: %d bytes. See limits.kv_max_value_size.",
 			c.r.ContentLength, limit)
 	}
-	body := http.MaxBytesReader(c.w, c.r.Body, limit)
+	body, received := c.body(limit)
 	var value []byte
 	var err error
 	if n := c.r.ContentLength; n >= 0 {
@@ -132,10 +158,14 @@ func (c *call) readValue(limit int64) ([]byte, error) {
 	var over *http.MaxBytesError
 	switch {
 	case err == nil:
+		received()
 		return value, nil
 	case errors.As(err, &over):
 		return nil, tooLarge("Request body(more than %d bytes) too large, max size: %d bytes. See limits.kv_max_value_size.",
 			limit, limit)
+	}
+	if slow := tooSlow(err); slow != nil {
+		return nil, slow
 	}
 	return nil, badRequest("Cannot read the request body: %v", err)
 }

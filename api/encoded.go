@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -76,15 +77,16 @@ func (b *bodies) of(key bodyKey, index, line uint64) *body {
 	return fresh
 }
 
-// grown counts a body that was just encoded, and drops others, or the body
-// itself if it is too large to keep, until all fit.
+// grown counts a body that was just encoded or compressed, and drops others, or
+// the body itself if it is too large to keep, until all fit.
 func (b *bodies) grown(key bodyKey, new *body) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.kept[key] != new {
 		return
 	}
-	new.size = len(new.plain)
+	b.bytes -= new.size
+	new.size = len(new.plain) + len(new.zipped)
 	b.bytes += new.size
 	if new.size > maxKeptBody {
 		b.drop(key)
@@ -142,12 +144,20 @@ func (c *call) shaping(count int) url.Values {
 	return out
 }
 
+// errNotEncoded is the error of an answer that nobody could encode.
+var errNotEncoded = errors.New("cannot encode the answer")
+
 // writeShared answers with a body that is encoded once for all.
 func (h *Handler) writeShared(c *call, v shared) {
 	key := c.key()
+	if len(key.rest)+len(key.query) > maxKeptKey {
+		h.writeJSON(c, http.StatusOK, v.build())
+		return
+	}
 	b := h.encoded.of(key, v.meta.Index, v.meta.Line)
 	b.encode.Do(func() {
 		h.encoded.made.Add(1)
+		b.err = errNotEncoded // should build panic, the next reader must not get an empty answer
 		b.plain, b.err = h.encode(c, v.build())
 		h.encoded.grown(key, b)
 	})
@@ -160,7 +170,10 @@ func (h *Handler) writeShared(c *call, v shared) {
 		c.send(http.StatusOK, b.plain)
 		return
 	}
-	b.zip.Do(func() { b.zipped = h.zip(b.plain) })
+	b.zip.Do(func() {
+		b.zipped = h.zip(b.plain)
+		h.encoded.grown(key, b)
+	})
 	c.w.Header()["Content-Encoding"] = valueGzip
 	c.send(http.StatusOK, b.zipped)
 }

@@ -147,3 +147,51 @@ func TestKeysOfRequestsForOneBodyAreEqual(t *testing.T) {
 		t.Error("two paths have one key")
 	}
 }
+
+func TestNothingIsKeptUnderALongName(t *testing.T) {
+	m := newMocks()
+	m.health.service = func(context.Context, mvcc.ReadOptions, *health.ServiceQuery) ([]health.Entry, mvcc.Meta, error) {
+		entries, meta := serviceAt(7, 0)
+		return entries, meta, nil
+	}
+	h := m.handler(t)
+	for i := range 20 {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", fmt.Sprintf("/v1/health/service/web?x=%d%s", i, strings.Repeat("y", maxKeptKey)), nil))
+		if w.Code != 200 || !strings.Contains(w.Body.String(), `"Port":7,`) {
+			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+	}
+	if n := len(h.encoded.kept); n != 0 {
+		t.Errorf("%d answers are kept", n)
+	}
+}
+
+func TestCompressedBytesCountToo(t *testing.T) {
+	h := newMocks().handler(t)
+	w := httptest.NewRecorder()
+	c := &call{h: h, w: w, r: httptest.NewRequest("GET", "/v1/p/web", nil), route: &route{pattern: "/p/*"}, rest: "web"}
+	c.r.Header.Set("Accept-Encoding", "gzip")
+	h.write(c, shared{mvcc.Meta{Index: 3}, func() any { return strings.Repeat("a", 2*minGzip) }}, nil)
+	if w.Header().Get("Content-Encoding") != "gzip" {
+		t.Fatal("the answer is not compressed")
+	}
+	if want := 2*minGzip + 2 + w.Body.Len(); h.encoded.bytes != want {
+		t.Errorf("%d bytes are counted, want %d", h.encoded.bytes, want)
+	}
+}
+
+func TestAPanicWhileBuildingIsNoEmptyAnswer(t *testing.T) {
+	h := newMocks().handler(t)
+	ask := func(build func() any) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		c := &call{h: h, w: w, r: httptest.NewRequest("GET", "/v1/p/web", nil), route: &route{pattern: "/p/*"}, rest: "web"}
+		defer func() { _ = recover() }()
+		h.write(c, shared{mvcc.Meta{Index: 3}, build}, nil)
+		return w
+	}
+	ask(func() any { panic("a bad row") })
+	if w := ask(func() any { return 1 }); w.Code != 500 || w.Body.Len() == 0 {
+		t.Errorf("the next reader got %d %q", w.Code, w.Body)
+	}
+}

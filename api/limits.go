@@ -13,6 +13,9 @@ const (
 	// defaultMaxTxn is the largest body of a transaction in bytes unless
 	// limits.txn_max_req_len or limits.kv_max_value_size say otherwise.
 	defaultMaxTxn = 512 << 10
+	// bodyTime is how long a client may take to send a body. The largest comes in
+	// that time over a line of 20 KB/s.
+	bodyTime = time.Minute
 	// maxFilter is the longest filter in bytes: longer ones are no longer written
 	// by people.
 	maxFilter = 8 << 10
@@ -38,6 +41,9 @@ const (
 	maxKeptBody    = 4 << 20
 	maxKeptBodies  = 64 << 20
 	maxKeptAnswers = 8192
+	// maxKeptKey is the longest name in bytes of what was asked for that an answer
+	// is kept under: clients may put anything into a query string.
+	maxKeptKey = 1 << 10
 	// copyUnused is how long it is remembered that something was asked for with
 	// ?cached and then no more.
 	copyUnused = 72 * time.Hour

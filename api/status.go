@@ -1,6 +1,10 @@
 package api
 
-import "github.com/muster-sd/muster/kv/mvcc"
+import (
+	"strings"
+
+	"github.com/muster-sd/muster/kv/mvcc"
+)
 
 // statusLeader tells the server port of the leader; it is empty if none is
 // known.
@@ -38,7 +42,7 @@ func listed[T any](list []T) []T {
 
 // ownDatacenter refuses writes to other datacenters.
 func (c *call) ownDatacenter(dc string) error {
-	if dc != "" && dc != c.h.Config.Datacenter {
+	if dc != "" && !strings.EqualFold(dc, c.h.Config.Datacenter) {
 		return &mvcc.Error{Code: mvcc.NoPath, Text: textNoPath}
 	}
 	return nil

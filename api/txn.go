@@ -119,7 +119,8 @@ func (c *call) decodeTxn() (TxnOps, error) {
 		return nil, tooLarge("Request body(%d bytes) too large, max size: %d bytes. See limits.txn_max_req_len.",
 			c.r.ContentLength, limit)
 	}
-	d := json.NewDecoder(http.MaxBytesReader(c.w, c.r.Body, limit))
+	body, received := c.body(limit)
+	d := json.NewDecoder(body)
 	d.DisallowUnknownFields()
 	var ops TxnOps
 	var over *http.MaxBytesError
@@ -127,9 +128,12 @@ func (c *call) decodeTxn() (TxnOps, error) {
 	case errors.As(err, &over):
 		return nil, tooLarge("Request body(more than %d bytes) too large, max size: %d bytes. See limits.txn_max_req_len.",
 			limit, limit)
+	case err != nil && tooSlow(err) != nil:
+		return nil, tooSlow(err)
 	case err != nil:
 		return nil, badRequest("Failed to parse body: %v", err)
 	}
+	received()
 	if len(ops) > maxTxnOps {
 		return nil, tooLarge("Transaction contains too many operations (%d > %d)", len(ops), maxTxnOps)
 	}
