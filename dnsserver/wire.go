@@ -3,7 +3,6 @@ package dnsserver
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"runtime/debug"
 
 	"github.com/miekg/dns"
@@ -29,11 +28,18 @@ type scratch struct {
 
 // respond appends the reply to the bytes of a query to dst. It appends nothing
 // if the query deserves no reply: it is a reply itself, or no message at all.
-// The result may stand elsewhere than dst.
-func (s *Server) respond(ctx context.Context, query []byte, dst []byte, transport Transport, sc *scratch) []byte {
+// The result may stand elsewhere than dst. One query that cannot be dealt with
+// must not end the agent.
+func (s *Server) respond(ctx context.Context, query []byte, dst []byte, transport Transport, sc *scratch) (out []byte) {
 	if len(query) < headerSize {
 		return dst
 	}
+	defer func() {
+		if p := recover(); p != nil {
+			s.config.Logger.Error("Panic in a DNS query", "panic", p, "stack", string(debug.Stack()))
+			out = appendHeader(dst, query, dns.RcodeServerFailure)
+		}
+	}()
 	bits := binary.BigEndian.Uint16(query[2:])
 	if bits&responseBit != 0 {
 		return dst
@@ -44,30 +50,14 @@ func (s *Server) respond(ctx context.Context, query []byte, dst []byte, transpor
 	if err := sc.request.Unpack(query); err != nil || len(sc.request.Question) != 1 {
 		return appendHeader(dst, query, dns.RcodeFormatError)
 	}
-	if err := s.answerSafely(ctx, sc, transport); err != nil {
-		s.config.Logger.Error("Cannot answer a DNS query", "error", err)
-		return appendHeader(dst, query, dns.RcodeServerFailure)
-	}
+	sc.memory.reset()
+	s.answer(ctx, &sc.request, &sc.reply, transport, &sc.memory)
 	out, err := appendMessage(dst, &sc.reply, &sc.memory.packer)
 	if err != nil {
 		s.config.Logger.Error("Cannot send a DNS reply", "name", sc.request.Question[0].Name, "error", err)
 		return appendHeader(dst, query, dns.RcodeServerFailure)
 	}
 	return out
-}
-
-// answerSafely writes the reply to sc.request into sc.reply. One query that
-// cannot be dealt with must not end the agent.
-func (s *Server) answerSafely(ctx context.Context, sc *scratch, transport Transport) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.config.Logger.Error("Panic in a DNS query", "panic", p, "stack", string(debug.Stack()))
-			err = errors.New("panic")
-		}
-	}()
-	sc.memory.reset()
-	s.answer(ctx, &sc.request, &sc.reply, transport, &sc.memory)
-	return nil
 }
 
 // acceptHeader judges a query by its header, before more work goes into it.
