@@ -1,6 +1,8 @@
 package state
 
 import (
+	"fmt"
+
 	"github.com/muster-sd/muster/catalog"
 	"github.com/muster-sd/muster/health"
 	"github.com/muster-sd/muster/kv"
@@ -128,7 +130,8 @@ func (tx *Txn) apply(cmd any) Result {
 	case *catalog.Deregister:
 		tx.deregister(c)
 	default:
-		return Result{Err: &mvcc.Error{Code: mvcc.Internal, Text: "command without a case in apply"}}
+		// To answer something here would let servers diverge.
+		panic(fmt.Sprintf("state: a command of type %T has no case in apply", cmd))
 	}
 	return Result{OK: true}
 }
