@@ -37,8 +37,10 @@ const (
 	// soakLooks how many have to agree.
 	soakLook  = 100 * time.Millisecond
 	soakLooks = 5
-	// soakProfile bounds a profile in bytes.
-	soakProfile = 64 << 20
+	// soakProfile bounds a profile in bytes, and soakProfiling the time that one
+	// takes: a collection on a machine that has other work to do.
+	soakProfile   = 64 << 20
+	soakProfiling = 2 * time.Minute
 )
 
 // An agent that runs for long under every kind of request needs no more memory
@@ -161,7 +163,7 @@ func (l *soakLoad) settled(t *testing.T) int {
 // profile reads a profile over a connection of its own.
 func (l *soakLoad) profile(t *testing.T, which string) string {
 	t.Helper()
-	client := &http.Client{Timeout: soakSettle, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := &http.Client{Timeout: soakProfiling, Transport: &http.Transport{DisableKeepAlives: true}}
 	response, err := client.Get(l.base + "/debug/pprof/" + which)
 	if err != nil {
 		t.Fatal(err)
