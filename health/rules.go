@@ -43,10 +43,29 @@ func (c *Check) normalize(node string) error {
 	if c.ServiceTags == nil {
 		c.ServiceTags = []string{}
 	}
+	if err := c.checkSizes(); err != nil {
+		return err
+	}
 	if err := catalog.CheckKey("check ID", c.ID); err != nil {
 		return err
 	}
 	return catalog.CheckKey("service ID", c.ServiceID)
+}
+
+// checkSizes refuses texts that are too long.
+func (c *Check) checkSizes() error {
+	for _, text := range []struct {
+		what, value string
+		limit       int
+	}{
+		{"Name", c.Name, MaxText}, {"ID", c.ID, MaxText}, {"Notes", c.Notes, MaxText}, {"Status", string(c.Status), MaxText},
+		{"Type", c.Type, MaxText}, {"Interval", c.Interval, MaxText}, {"Timeout", c.Timeout, MaxText}, {"Output", c.Output, MaxOutput},
+	} {
+		if len(text.value) > text.limit {
+			return &mvcc.Error{Code: mvcc.Invalid, Text: fmt.Sprintf("Invalid check %.64q: %s has %d bytes, %d are possible", c.ID, text.what, len(text.value), text.limit)}
+		}
+	}
+	return nil
 }
 
 // Kind is how the check is meant to be run, by the first of its fields that is

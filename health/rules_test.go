@@ -2,6 +2,7 @@ package health_test
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -108,6 +109,30 @@ func TestWorst(t *testing.T) {
 		}
 		if got := e.Worst(); got != c.want {
 			t.Errorf("the worst of %q is %q, want %q", c.of, got, c.want)
+		}
+	}
+}
+
+func TestChecksWithTooMuchText(t *testing.T) {
+	long := strings.Repeat("x", health.MaxText+1)
+	for _, c := range []struct {
+		check health.Check
+		want  string
+	}{
+		{health.Check{ID: "c", Name: long}, `Invalid check "c": Name has 4097 bytes, 4096 are possible`},
+		{health.Check{ID: "c", Notes: long}, `Invalid check "c": Notes has 4097 bytes, 4096 are possible`},
+		{health.Check{ID: "c", Status: health.Status(long)}, `Invalid check "c": Status has 4097 bytes, 4096 are possible`},
+		{health.Check{ID: "c", Output: strings.Repeat("x", health.MaxOutput+1)}, `Invalid check "c": Output has 524289 bytes, 524288 are possible`},
+		{health.Check{ID: "c", Name: long[1:], Notes: long[1:], Output: long}, ""},
+	} {
+		r := health.Register{Checks: []health.Check{c.check}}
+		r.Node.Name, r.Node.Address = "n", "10.0.0.1"
+		got := ""
+		if err := r.Normalize(); err != nil {
+			got = err.Error()
+		}
+		if got != c.want {
+			t.Errorf("got %q, want %q", got, c.want)
 		}
 	}
 }

@@ -34,6 +34,11 @@ func (d *Definition) Validate() error {
 	case d.FailuresBeforeWarning > d.FailuresBeforeCritical:
 		return invalid("Invalid check: FailuresBeforeWarning can't be higher than FailuresBeforeCritical")
 	}
+	for _, text := range []struct{ what, value string }{{"ID", d.ID}, {"Name", d.Name}, {"Notes", d.Notes}} {
+		if len(text.value) > health.MaxText {
+			return invalid("Invalid check: %s has %d bytes, %d are possible", text.what, len(text.value), health.MaxText)
+		}
+	}
 	if !printable(d.ID) {
 		return invalid("Invalid check: ID %q must have printable characters only", d.ID)
 	}
