@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -46,16 +48,19 @@ func BenchmarkStart(b *testing.B) {
 }
 
 // BenchmarkRestart restarts a server that holds much, either all of it in its
-// log, or with the snapshots that it takes by itself.
+// log, or in the snapshot that it takes by itself with default settings.
 func BenchmarkRestart(b *testing.B) {
-	for _, bench := range []struct{ name, extra string }{
-		{"log", "raft_snapshot_threshold = 10000000"},
-		{"default", ""},
+	for _, bench := range []struct {
+		name, extra string
+		filled      func(testing.TB, *agentProcess)
+	}{
+		{"log", "raft_snapshot_threshold = 10000000", fill},
+		{"snapshot", "", fillAndSnapshot},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			s := newSettings(b, bench.extra)
 			p := startServer(b, s)
-			fill(b, p)
+			bench.filled(b, p)
 			full := usageOf(b, p.command.Process.Pid)
 			p.signal(b, syscall.SIGTERM)
 			benchmarkStarts(b, func() *settings { return s })
@@ -167,6 +172,22 @@ func fill(b testing.TB, p *agentProcess) {
 	if b.Failed() {
 		b.FailNow()
 	}
+}
+
+// fillAndSnapshot fills a server and waits for the first snapshot after that.
+func fillAndSnapshot(b testing.TB, p *agentProcess) {
+	b.Helper()
+	fill(b, p)
+	full := time.Now()
+	eventually(b, loadLimit, "there is a snapshot", func(context.Context) error {
+		states, err := filepath.Glob(filepath.Join(p.settings.dir, "data", "raft", "snapshots", "*[0-9]", "state.bin"))
+		for _, state := range states {
+			if info, err := os.Stat(state); err == nil && info.ModTime().After(full) {
+				return nil
+			}
+		}
+		return errors.Join(err, fmt.Errorf("%d older ones", len(states)))
+	})
 }
 
 // filledInstance is a registration: a node, an instance with metadata, and two checks.
