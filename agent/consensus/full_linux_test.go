@@ -75,6 +75,10 @@ func (f *fat) Restore(source io.ReadCloser) error {
 	return f.counter.Restore(io.NopCloser(bytes.NewReader(data[:16])))
 }
 
+// huge is more than all that was ever stored: no free pages within the file can
+// hold it.
+const huge = 12 * mebi
+
 // A disk that is really full: nothing that was confirmed is lost, whatever was
 // under way, and the server goes on by itself when there is room.
 func TestFullDisk(t *testing.T) {
@@ -85,7 +89,7 @@ func TestFullDisk(t *testing.T) {
 		under func(t *testing.T, n *Node)
 	}{
 		{"a write", func(t *testing.T, n *Node) {
-			if err := n.raft.Apply(padded(1000, mebi), 0).Error(); err == nil || !strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
+			if err := n.raft.Apply(padded(1000, huge), 0).Error(); err == nil || !strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
 				t.Errorf("a write onto a full disk: %v", err)
 			}
 		}},
@@ -107,7 +111,7 @@ func TestFullDisk(t *testing.T) {
 			// Each write that fails deposes the leader. The next may lead, if
 			// the log has free pages for a term, a vote and its first entry.
 			for range 3 {
-				if err := n.raft.Apply(padded(1000, mebi), 0).Error(); err == nil {
+				if err := n.raft.Apply(padded(1000, huge), 0).Error(); err == nil {
 					t.Error("a write onto a full disk succeeded")
 				}
 				_ = wait(n)
