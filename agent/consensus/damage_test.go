@@ -408,3 +408,32 @@ func TestOpenRefusesCommandsOfALaterProgram(t *testing.T) {
 		t.Fatalf("Open: %v", err)
 	}
 }
+
+// A log file that lost only free pages is cut off all the same: who cut it may
+// have cut more.
+func TestLogThatLostFreePages(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "raft")
+	n := open(t, alone(dir, new(counter)))
+	bootstrap(t, n)
+	apply(t, n, 200)
+	stop(t, n)
+	path := filepath.Join(dir, logFile)
+	pageSize := os.Getpagesize()
+	if err := checkPages(path, pageSize); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, err := (&pageChecker{file: file, pageSize: pageSize}).meta()
+	if err := errors.Join(err, file.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, int64(head.pages-1)*int64(pageSize)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(alone(dir, new(counter))); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "cut off") || !strings.Contains(err.Error(), path) {
+		t.Errorf("Open: %v", err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"math"
 	"os"
 )
 
@@ -73,6 +74,11 @@ func checkPages(path string, pageSize int) error {
 		return err
 	}
 	c.pages = meta.pages
+	// bolt makes room for all pages before it writes any, so a file that is
+	// shorter was cut off, even where only free pages are missing.
+	if c.size/int64(pageSize) < int64(min(c.pages, math.MaxInt64)) {
+		return fmt.Errorf("it is cut off: it has %d bytes, and its %d pages need %d each", c.size, c.pages, pageSize)
+	}
 	if meta.freelist != noFreelist {
 		if err := c.freelist(meta.freelist); err != nil {
 			return err
