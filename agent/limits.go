@@ -12,6 +12,9 @@ const (
 	// maxMemoKey is the longest name in bytes of a query whose answer is kept:
 	// clients choose its tags and metadata, and longer ones are not asked twice.
 	maxMemoKey = 1 << 10
+	// portTries is how often the kernel is asked for a port that is free for both
+	// UDP and TCP.
+	portTries = 8
 	// drainLimit bounds how long requests under way may take to finish once the
 	// agent stops.
 	drainLimit = 3 * time.Second

@@ -185,19 +185,32 @@ func (a *Agent) ownSocket(path string) error {
 // listenDNS binds UDP and TCP of one address. With port 0 both get the port that
 // the kernel chose for UDP.
 func (a *Agent) listenDNS(address string) error {
-	packets, err := net.ListenPacket("udp", address)
+	packets, streams, err := listenPair(address)
+	for try := 1; err != nil && strings.HasSuffix(address, ":0") && try < portTries; try++ {
+		// The kernel chose for UDP what somebody has for TCP: let it choose again.
+		packets, streams, err = listenPair(address)
+	}
 	if err != nil {
 		return bindError("DNS", "ports.dns", address, err)
 	}
 	a.closes("DNS socket", packets.Close)
-	streams, err := net.Listen("tcp", packets.LocalAddr().String())
-	if err != nil {
-		return bindError("DNS", "ports.dns", address, err)
-	}
 	a.closes("DNS listener", streams.Close)
 	a.sockets.DNSPackets = append(a.sockets.DNSPackets, packets)
 	a.sockets.DNSStreams = append(a.sockets.DNSStreams, streams)
 	return nil
+}
+
+// listenPair binds UDP and TCP of one address, both or neither.
+func listenPair(address string) (net.PacketConn, net.Listener, error) {
+	packets, err := net.ListenPacket("udp", address)
+	if err != nil {
+		return nil, nil, err
+	}
+	streams, err := net.Listen("tcp", packets.LocalAddr().String())
+	if err != nil {
+		return nil, nil, errors.Join(err, packets.Close())
+	}
+	return packets, streams, nil
 }
 
 func bindError(what, setting, address string, err error) error {
