@@ -39,18 +39,19 @@ var mayImport = map[string][]string{
 // onlyThere says which libraries belong to one package alone, so that each can
 // be replaced in one room.
 var onlyThere = map[string][]string{
-	"github.com/hashicorp/raft":                  {"agent/consensus", "agent/state"},
-	"github.com/hashicorp/raft-boltdb/v2":        {"agent/consensus"},
-	"go.etcd.io/bbolt":                           {"agent/consensus"},
-	"github.com/hashicorp/go-immutable-radix/v2": {"kv/mvcc"},
-	"github.com/hashicorp/go-msgpack/v2/codec":   {"agent/state"},
-	"github.com/miekg/dns":                       {"dnsserver"},
-	"github.com/go-chi/chi/v5":                   {"api"},
-	"github.com/hashicorp/go-bexpr":              {"api"},
-	"github.com/hashicorp/hcl":                   {"agent/config"},
-	"github.com/hashicorp/consul/api":            {"cmd/muster"},
-	"github.com/hashicorp/go-metrics":            {"agent"},
-	"github.com/hashicorp/go-sockaddr/template":  {"agent/config"},
+	"github.com/hashicorp/raft":                 {"agent/consensus", "agent/state"},
+	"github.com/hashicorp/memberlist":           {"agent/gossip"},
+	"google.golang.org/grpc":                    {"agent/rpc", "health/check"},
+	"github.com/hashicorp/raft-boltdb/v2":       {"agent/consensus"},
+	"go.etcd.io/bbolt":                          {"agent/consensus"},
+	"github.com/hashicorp/go-msgpack/v2/codec":  {"agent/state"},
+	"github.com/miekg/dns":                      {"dnsserver"},
+	"github.com/go-chi/chi/v5":                  {"api"},
+	"github.com/hashicorp/go-bexpr":             {"api"},
+	"github.com/hashicorp/hcl":                  {"agent/config"},
+	"github.com/hashicorp/consul/api":           {"cmd/muster"},
+	"github.com/hashicorp/go-metrics":           {"agent"},
+	"github.com/hashicorp/go-sockaddr/template": {"agent/config"},
 }
 
 // pure packages do no I/O, tell no time and start nothing.

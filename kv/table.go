@@ -1,7 +1,7 @@
 package kv
 
 import (
-	"bytes"
+	"strings"
 
 	"github.com/muster-sd/muster/kv/mvcc"
 )
@@ -65,14 +65,14 @@ func (t Table) Keys(q *Keys, w *mvcc.Watch) ([]string, uint64) {
 	for key, e := range t.entries.Prefix(q.Prefix, w) {
 		last = max(last, e.ModifyIndex)
 		if q.Separator != "" {
-			if i := bytes.Index(key[len(q.Prefix):], []byte(q.Separator)); i >= 0 {
+			if i := strings.Index(key[len(q.Prefix):], q.Separator); i >= 0 {
 				key = key[:len(q.Prefix)+i+len(q.Separator)]
 			}
-			if n := len(out); n > 0 && out[n-1] == string(key) {
+			if n := len(out); n > 0 && out[n-1] == key {
 				continue
 			}
 		}
-		out = append(out, string(key))
+		out = append(out, key)
 	}
 	return out, t.prefixIndex(q.Prefix, last)
 }

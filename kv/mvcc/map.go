@@ -1,20 +1,16 @@
 package mvcc
 
-import (
-	"iter"
-
-	iradix "github.com/hashicorp/go-immutable-radix/v2"
-)
+import "iter"
 
 // Map is a persistent map from keys of arbitrary bytes to rows, in byte order
 // of the keys. A Map never changes; a [Txn] makes the next one. [New] makes an
 // empty one.
 type Map[V any] struct {
-	tree *iradix.Tree[leaf[V]]
+	tree *tree[leaf[V]]
 }
 
 // New returns an empty map.
-func New[V any]() Map[V] { return Map[V]{tree: iradix.New[leaf[V]]()} }
+func New[V any]() Map[V] { return Map[V]{tree: newTree[leaf[V]]()} }
 
 // leaf is a row with what the state hash needs to forget it again.
 type leaf[V any] struct {
@@ -30,37 +26,36 @@ type stamp struct {
 }
 
 // Len is the number of rows.
-func (m Map[V]) Len() int {
-	return m.tree.Len()
-}
+func (m Map[V]) Len() int { return m.tree.size }
 
 // Get returns the row of key and puts it under watch. Watching a missing key
 // wakes when it appears, and now and then for a neighbour.
 func (m Map[V]) Get(key string, w *Watch) (V, bool) {
-	if w == nil {
-		l, ok := m.tree.Get([]byte(key))
-		return l.row, ok
+	found, bell := m.tree.root.get(key)
+	if w != nil {
+		w.Add(bell.listen())
 	}
-	ch, l, ok := m.tree.Root().GetWatch([]byte(key))
-	w.Add(ch)
-	return l.row, ok
+	return rowOf(found)
+}
+
+// rowOf is the row of a value that may be nil.
+func rowOf[V any](found *value[leaf[V]]) (row V, ok bool) {
+	if found == nil {
+		return row, false
+	}
+	return found.row.row, true
 }
 
 // Prefix yields the rows whose keys begin with prefix, in the order of their
-// keys, and puts the whole range under watch. The keys are shared: nobody may
-// write to them.
-func (m Map[V]) Prefix(prefix string, w *Watch) iter.Seq2[[]byte, V] {
-	return func(yield func([]byte, V) bool) {
-		it := m.tree.Root().Iterator()
-		if w == nil {
-			it.SeekPrefix([]byte(prefix))
-		} else {
-			w.Add(it.SeekPrefixWatch([]byte(prefix)))
+// keys, and puts the whole range under watch.
+func (m Map[V]) Prefix(prefix string, w *Watch) iter.Seq2[string, V] {
+	return func(yield func(string, V) bool) {
+		top, bell := m.tree.root.below(prefix)
+		if w != nil {
+			w.Add(bell.listen())
 		}
-		for key, l, ok := it.Next(); ok; key, l, ok = it.Next() {
-			if !yield(key, l.row) {
-				return
-			}
+		if top != nil {
+			top.each(func(v *value[leaf[V]]) bool { return yield(v.key, v.row.row) })
 		}
 	}
 }
@@ -72,52 +67,50 @@ func (m Map[V]) Txn(j *Journal) *Txn[V] { return &Txn[V]{base: m.tree, journal: 
 // Txn makes the next version of a [Map]. Dropping it undoes it. One that changes
 // nothing costs nothing.
 type Txn[V any] struct {
-	base    *iradix.Tree[leaf[V]]
-	txn     *iradix.Txn[leaf[V]] // nil until the first change
+	base    *tree[leaf[V]]
+	edit    *edit[leaf[V]] // nil until the first change
 	journal *Journal
 }
 
-// open is the transaction of the tree, for a change.
-func (t *Txn[V]) open() *iradix.Txn[leaf[V]] {
-	if t.txn == nil {
-		t.txn = t.base.Txn()
-		t.txn.TrackMutate(true)
+// open is the edit of the tree, for a change.
+func (t *Txn[V]) open() *edit[leaf[V]] {
+	if t.edit == nil {
+		t.edit = t.base.edit()
 	}
-	return t.txn
+	return t.edit
 }
 
 // root is the tree as it is now, until the next change.
-func (t *Txn[V]) root() *iradix.Node[leaf[V]] {
-	if t.txn == nil {
-		return t.base.Root()
+func (t *Txn[V]) root() *node[leaf[V]] {
+	if t.edit == nil {
+		return t.base.root
 	}
-	return t.txn.Root()
+	return t.edit.root
 }
 
 // Get returns the row of key as the transaction has it now.
 func (t *Txn[V]) Get(key string) (V, bool) {
-	l, ok := t.root().Get([]byte(key))
-	return l.row, ok
+	found, _ := t.root().get(key)
+	return rowOf(found)
 }
 
 // Prefix returns the rows whose keys begin with prefix as they are now, in
 // order. What the transaction does next does not change the list.
 func (t *Txn[V]) Prefix(prefix string) []Pair[V] {
-	it := t.root().Iterator()
-	it.SeekPrefix([]byte(prefix))
 	var out []Pair[V]
-	for key, l, ok := it.Next(); ok; key, l, ok = it.Next() {
-		out = append(out, Pair[V]{string(key), l.row})
+	if top, _ := t.root().below(prefix); top != nil {
+		top.each(func(v *value[leaf[V]]) bool {
+			out = append(out, Pair[V]{v.key, v.row.row})
+			return true
+		})
 	}
 	return out
 }
 
 // Has reports whether any key begins with prefix.
 func (t *Txn[V]) Has(prefix string) bool {
-	it := t.root().Iterator()
-	it.SeekPrefix([]byte(prefix))
-	_, _, ok := it.Next()
-	return ok
+	top, _ := t.root().below(prefix)
+	return top != nil && !top.each(func(*value[leaf[V]]) bool { return false })
 }
 
 // Pair is a row and its key.
@@ -132,66 +125,59 @@ func (t *Txn[V]) Set(key string, row V) (V, bool) {
 	if t.journal != nil {
 		l.stamp = t.journal.stamp(row)
 	}
-	old, had := t.open().Insert([]byte(key), l)
+	old := t.open().set(key, l)
+	before, had := rowOf(old)
 	if t.journal != nil {
 		c := Change{Key: key, After: row}
+		var was stamp
 		if had {
-			c.Before = old.row
+			c.Before, was = before, old.row.stamp
 		}
-		t.journal.add(c, old.stamp, l.stamp)
+		t.journal.add(c, was, l.stamp)
 	}
-	return old.row, had
+	return before, had
 }
 
 // Delete removes the row of key and returns it, if there was one.
-func (t *Txn[V]) Delete(key string) (V, bool) {
-	if _, had := t.root().Get([]byte(key)); !had {
-		var none V
-		return none, false
+func (t *Txn[V]) Delete(key string) (row V, had bool) {
+	if found, _ := t.root().get(key); found == nil {
+		return row, false
 	}
-	old, had := t.open().Delete([]byte(key))
-	if had && t.journal != nil {
-		t.journal.add(Change{Key: key, Before: old.row}, old.stamp, stamp{})
+	old := t.open().remove(key)
+	if t.journal != nil {
+		t.journal.add(Change{Key: key, Before: old.row.row}, old.row.stamp, stamp{})
 	}
-	return old.row, had
+	return old.row.row, true
 }
 
 // Commit returns the next version. Nobody is woken until [Txn.Notify].
 func (t *Txn[V]) Commit() Map[V] {
-	if t.txn == nil {
+	if t.edit == nil {
 		return Map[V]{tree: t.base}
 	}
-	return Map[V]{tree: t.txn.CommitOnly()}
+	return Map[V]{tree: t.edit.commit()}
 }
 
 // Notify wakes all who watch something that the transaction changed. It is
 // called once, after the new version can be seen.
 func (t *Txn[V]) Notify() {
-	if t.txn != nil {
-		t.txn.Notify()
+	if t.edit != nil {
+		t.edit.notify()
 	}
 }
 
 // Path yields the rows whose keys are prefixes of key, shortest first, key
 // itself included.
-func (m Map[V]) Path(key string) iter.Seq2[[]byte, V] {
-	return func(yield func([]byte, V) bool) {
-		m.tree.Root().WalkPath([]byte(key), func(k []byte, l leaf[V]) bool {
-			return !yield(k, l.row)
-		})
+func (m Map[V]) Path(key string) iter.Seq2[string, V] {
+	return func(yield func(string, V) bool) {
+		m.tree.root.path(key, func(v *value[leaf[V]]) bool { return yield(v.key, v.row.row) })
 	}
 }
 
 // Each yields the rows of m in order until yield returns false, and reports
 // whether all were taken.
 func Each[V any](m Map[V], yield func(row any) bool) bool {
-	it := m.tree.Root().Iterator()
-	for _, l, ok := it.Next(); ok; _, l, ok = it.Next() {
-		if !yield(l.row) {
-			return false
-		}
-	}
-	return true
+	return m.tree.root.each(func(v *value[leaf[V]]) bool { return yield(v.row.row) })
 }
 
 // Load sets the row of key, or removes it if it is not there any more.

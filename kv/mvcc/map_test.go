@@ -48,8 +48,8 @@ func TestPrefixIsInByteOrder(t *testing.T) {
 func TestIterationEndsWhenAsked(t *testing.T) {
 	m := mapOf("", "a", "ab", "abc")
 	for name, walk := range map[string]func(yield func() bool){
-		"Prefix": func(yield func() bool) { m.Prefix("", nil)(func([]byte, *row) bool { return yield() }) },
-		"Path":   func(yield func() bool) { m.Path("abc")(func([]byte, *row) bool { return yield() }) },
+		"Prefix": func(yield func() bool) { m.Prefix("", nil)(func(string, *row) bool { return yield() }) },
+		"Path":   func(yield func() bool) { m.Path("abc")(func(string, *row) bool { return yield() }) },
 		"Each": func(yield func() bool) {
 			if mvcc.Each(m, func(any) bool { return yield() }) {
 				t.Error("Each says that all rows were taken")

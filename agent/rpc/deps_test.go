@@ -1,0 +1,3 @@
+package rpc
+
+import _ "google.golang.org/grpc"
