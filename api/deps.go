@@ -13,8 +13,8 @@ import (
 	"github.com/muster-sd/muster/kv/mvcc"
 )
 
-// Deps is what the interface is made of. Every field but those of Config is
-// needed.
+// Deps is what the interface is made of. Every field is needed, except those of
+// Config and where it says otherwise.
 type Deps struct {
 	Config  Config
 	Keys    Keys
@@ -24,6 +24,9 @@ type Deps struct {
 	Status  Status
 	Local   Local
 	Agent   Agent
+	// Operator and Snapshots may be missing: their endpoints then say so.
+	Operator  Operator
+	Snapshots Snapshots
 	// Telemetry is where requests are counted, and where the log is followed.
 	Telemetry Telemetry
 	Logger    *slog.Logger
@@ -140,12 +143,15 @@ type Agent interface {
 	Members() []Member
 	Host() Host
 	// Join makes the agent a member of the pool that an address belongs to, with a
-	// port or without; wan means the pool of servers across datacenters.
+	// port or without; wan means the pool of servers across datacenters. It returns
+	// when the agent is one.
 	Join(ctx context.Context, address string, wan bool) error
 	// ForceLeave makes a member that failed one that left, and with prune forgets
-	// it.
+	// it. An error of code [mvcc.Unknown] means that there is no member of that
+	// name. One that is alive is left alone, without an error.
 	ForceLeave(ctx context.Context, node string, wan, prune bool) error
-	// Leave begins to take the agent out of service for good, and does not wait.
+	// Leave begins to take the agent out of service for good. It returns when the
+	// others were told, or could not be, and does not wait for the end.
 	Leave()
 	// Reload reads the configuration again and takes over what may change.
 	Reload(ctx context.Context) error
