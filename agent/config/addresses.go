@@ -93,7 +93,11 @@ func fill(main netip.Addr, v4, v6 *netip.Addr) {
 // expanded returns the words of a setting of addresses, with its template filled
 // in.
 func (r *resolver) expanded(path string) []string {
-	text := r.text(path)
+	return r.filled(path, r.text(path))
+}
+
+// filled returns the words of a text, with its template filled in.
+func (r *resolver) filled(path, text string) []string {
 	if strings.Contains(text, "{{") {
 		filled, err := r.host.expand(text)
 		if err != nil {
@@ -237,10 +241,15 @@ func (r *resolver) listeners() {
 	all := slices.Concat(dns, http)
 	for _, l := range []struct {
 		what, path string
+		ip         netip.Addr
 		port       int
-	}{{"server RPC", "ports.server", c.Ports.Server}, {"LAN gossip", "ports.serf_lan", c.Ports.SerfLAN}, {"WAN gossip", "ports.serf_wan", c.Ports.SerfWAN}} {
-		if c.BindAddr.IsValid() && l.port > 0 {
-			all = append(all, listener{l.what, l.path, netip.AddrPortFrom(c.BindAddr, uint16(l.port))})
+	}{
+		{"server RPC", "ports.server", c.BindAddr, c.Ports.Server},
+		{"LAN gossip", "ports.serf_lan", c.SerfLANAddr, c.Ports.SerfLAN},
+		{"WAN gossip", "ports.serf_wan", c.BindAddr, c.Ports.SerfWAN},
+	} {
+		if l.ip.IsValid() && l.port > 0 {
+			all = append(all, listener{l.what, l.path, netip.AddrPortFrom(l.ip, uint16(l.port))})
 		}
 	}
 	r.clashes(all)

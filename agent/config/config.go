@@ -46,6 +46,26 @@ type Config struct {
 	UnixSocketGroup  string
 	UnixSocketMode   string
 
+	// Joining. Entries with "provider=" are passed on as they stand.
+	RetryJoin    []string
+	RetryJoinWAN []string
+	// RetryInterval is the time between attempts, RetryMax how many there may be;
+	// zero is no limit.
+	RetryInterval             time.Duration
+	RetryMax                  int
+	RejoinAfterLeave          bool
+	ReconnectTimeout          time.Duration
+	AdvertiseReconnectTimeout time.Duration // zero tells others nothing
+	ServerRejoinAgeMax        time.Duration
+
+	// Gossip.
+	Encrypt               []byte // 16, 24 or 32 bytes, or nil
+	EncryptVerifyIncoming bool
+	EncryptVerifyOutgoing bool
+	SerfLANAddr           netip.Addr     // where gossip listens
+	SerfLANAllowed        []netip.Prefix // empty is everywhere
+	GossipLAN             GossipTiming
+
 	// Leaving.
 	LeaveOnTerminate     bool
 	SkipLeaveOnInterrupt bool
@@ -71,6 +91,7 @@ type Config struct {
 	KVMaxValueSize        int64
 	TxnMaxReqLen          int64
 	HTTPMaxConnsPerClient int
+	RPCMaxConnsPerClient  int
 	RPCHoldTimeout        time.Duration
 	LeaveDrainTime        time.Duration
 
@@ -79,6 +100,10 @@ type Config struct {
 	RaftSnapshotThreshold int
 	RaftSnapshotInterval  time.Duration
 	RaftTrailingLogs      int
+	RaftPreVoteDisabled   bool
+
+	// Autopilot are the settings that a new cluster begins with.
+	Autopilot Autopilot
 
 	// Services and checks from files.
 	Services            []check.Registration
@@ -99,6 +124,26 @@ type Config struct {
 
 	// settings is what all sources said, for comparing with a later one.
 	settings File
+}
+
+// GossipTiming are the settings of gossip_lan.
+type GossipTiming struct {
+	GossipInterval time.Duration
+	ProbeInterval  time.Duration
+	ProbeTimeout   time.Duration
+	GossipNodes    int
+	SuspicionMult  int
+	RetransmitMult int
+}
+
+// Autopilot are the settings of autopilot, which count once: when a cluster
+// has none of its own yet.
+type Autopilot struct {
+	CleanupDeadServers      bool
+	LastContactThreshold    time.Duration
+	MaxTrailingLogs         int
+	MinQuorum               int
+	ServerStabilizationTime time.Duration
 }
 
 // Ports are the ports of each protocol.

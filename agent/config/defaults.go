@@ -21,6 +21,30 @@ ports {
   serf_wan = 8302
 }
 
+retry_interval        = "30s"
+reconnect_timeout     = "72h"
+server_rejoin_age_max = "168h"
+
+encrypt_verify_incoming = true
+encrypt_verify_outgoing = true
+
+gossip_lan {
+  gossip_interval = "200ms"
+  gossip_nodes    = 3
+  probe_interval  = "1s"
+  probe_timeout   = "500ms"
+  suspicion_mult  = 4
+  retransmit_mult = 4
+}
+
+autopilot {
+  cleanup_dead_servers      = true
+  last_contact_threshold    = "200ms"
+  max_trailing_logs         = 250
+  min_quorum                = 0
+  server_stabilization_time = "10s"
+}
+
 dns_config {
   allow_stale                    = true
   max_stale                      = "87600h"
@@ -56,6 +80,7 @@ performance {
 
 limits {
   http_max_conns_per_client = 200
+  rpc_max_conns_per_client  = 100
   kv_max_value_size         = 524288
   txn_max_req_len           = 524288
 }
@@ -68,6 +93,12 @@ bootstrap    = true
 bind_addr    = "127.0.0.1"
 log_level    = "DEBUG"
 enable_debug = true
+
+gossip_lan {
+  gossip_interval = "100ms"
+  probe_interval  = "100ms"
+  probe_timeout   = "100ms"
+}
 
 performance {
   raft_multiplier = 1

@@ -88,10 +88,9 @@ func Keys() []Key {
 }
 
 const (
-	noTLS    = "TLS is not supported yet, and the agent would start without it"
-	noACL    = "access control is not supported yet, and the agent would start open to all"
-	noGossip = "gossip between agents is not supported yet"
-	oneAgent = "clusters of several agents are not supported yet"
+	noTLS         = "TLS is not supported yet, and the agent would start without it"
+	noACL         = "access control is not supported yet, and the agent would start open to all"
+	oneDatacenter = "other datacenters are not supported yet"
 )
 
 // Ranges that several keys have. They never change.
@@ -168,6 +167,33 @@ var agentKeys = []Key{
 	{Path: "unix_sockets.group", Type: String},
 	{Path: "unix_sockets.mode", Type: String},
 
+	// Joining.
+	{Path: "retry_join", Type: Strings, Flag: "retry-join", Usage: "address of an agent to join; may be repeated"},
+	{Path: "retry_interval", Type: Duration, Flag: "retry-interval", Usage: "time between attempts to join"},
+	{Path: "retry_max", Type: Int, Range: natural, Flag: "retry-max", Usage: "number of attempts to join; 0 is no limit"},
+	{Path: "start_join", Type: Strings, Flag: "join", Usage: "old name of -retry-join", New: "retry_join"},
+	{Path: "start_join_wan", Type: Strings, Flag: "join-wan", Usage: "old name of -retry-join-wan", New: "retry_join_wan"},
+	{Path: "rejoin_after_leave", Type: Bool, Flag: "rejoin", Usage: "join known agents again even after leaving"},
+	{Path: "reconnect_timeout", Type: Duration},
+	{Path: "advertise_reconnect_timeout", Type: Duration},
+	{Path: "server_rejoin_age_max", Type: Duration},
+
+	// Gossip.
+	{Path: "serf_lan", Type: String, Flag: "serf-lan-bind", Usage: "address of gossip in the datacenter"},
+	{Path: "serf_lan_allowed_cidrs", Type: Strings, Flag: "serf-lan-allowed-cidrs", Usage: "network that gossip is accepted from; may be repeated"},
+	{Path: "encrypt", Type: String, Flag: "encrypt", Usage: "gossip key of 16, 24 or 32 bytes in base64"},
+	{Path: "encrypt_verify_incoming", Type: Bool},
+	{Path: "encrypt_verify_outgoing", Type: Bool},
+	// Keys are kept nowhere but in the configuration.
+	{Path: "disable_keyring_file", Type: Bool, Flag: "disable-keyring-file", Usage: "keep the gossip keys in memory only", Support: Ignored},
+	{Path: "gossip_lan", Type: Object},
+	{Path: "gossip_lan.gossip_interval", Type: Duration},
+	{Path: "gossip_lan.gossip_nodes", Type: Int, Range: positive},
+	{Path: "gossip_lan.probe_interval", Type: Duration},
+	{Path: "gossip_lan.probe_timeout", Type: Duration},
+	{Path: "gossip_lan.suspicion_mult", Type: Int, Range: positive},
+	{Path: "gossip_lan.retransmit_mult", Type: Int, Range: positive},
+
 	// Leaving.
 	{Path: "leave_on_terminate", Type: Bool},
 	{Path: "skip_leave_on_interrupt", Type: Bool},
@@ -218,7 +244,7 @@ var agentKeys = []Key{
 	{Path: "raft_snapshot_threshold", Type: Int, Range: natural},
 	{Path: "raft_snapshot_interval", Type: Duration},
 	{Path: "raft_trailing_logs", Type: Int, Range: natural},
-	{Path: "raft_prevote_disabled", Type: Bool, Support: Later},
+	{Path: "raft_prevote_disabled", Type: Bool},
 	{Path: "raft_logstore", Type: Object},
 	{Path: "raft_logstore.backend", Type: String, OneOf: []string{"default", "wal", "boltdb"}, Support: Ignored},
 	{Path: "raft_logstore.disable_log_cache", Type: Bool, Support: Ignored},
@@ -231,6 +257,12 @@ var agentKeys = []Key{
 	{Path: "raft_logstore.wal.segment_size_mb", Type: Int, Range: &Range{1, MaxSegmentSize}, Support: Ignored},
 	{Path: "raft_boltdb", Type: Object},
 	{Path: "raft_boltdb.nofreelistsync", Type: Bool, Support: Ignored, New: "raft_logstore.boltdb.no_freelist_sync"},
+	{Path: "autopilot", Type: Object},
+	{Path: "autopilot.cleanup_dead_servers", Type: Bool},
+	{Path: "autopilot.last_contact_threshold", Type: Duration},
+	{Path: "autopilot.max_trailing_logs", Type: Int, Range: natural},
+	{Path: "autopilot.min_quorum", Type: Int, Range: natural},
+	{Path: "autopilot.server_stabilization_time", Type: Duration},
 	{Path: "performance", Type: Object},
 	{Path: "performance.raft_multiplier", Type: Int, Range: &Range{0, MaxRaftMultiplier}},
 	{Path: "performance.leave_drain_time", Type: Duration},
@@ -247,7 +279,7 @@ var agentKeys = []Key{
 	{Path: "limits.rpc_client_timeout", Type: Duration, Support: Later, Reloadable: true},
 	{Path: "limits.rpc_rate", Type: Float, Support: Later, Inert: -1.0, Reloadable: true},
 	{Path: "limits.rpc_max_burst", Type: Int, Support: Later, Reloadable: true},
-	{Path: "limits.rpc_max_conns_per_client", Type: Int, Support: Later, Reloadable: true},
+	{Path: "limits.rpc_max_conns_per_client", Type: Int, Range: positive},
 	{Path: "limits.kv_max_value_size", Type: Int, Range: positive},
 	{Path: "limits.txn_max_req_len", Type: Int, Range: positive},
 	{Path: "limits.request_limits", Type: Object},

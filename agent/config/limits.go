@@ -31,6 +31,12 @@ const (
 	// MinSnapshotInterval is the least raft_snapshot_interval, which is that of the
 	// Raft library.
 	MinSnapshotInterval = 5 * time.Millisecond
+	// MinRejoinAge is the least server_rejoin_age_max: a server that restarts is
+	// away for a while.
+	MinRejoinAge = 6 * time.Hour
+	// ShortReconnect is the reconnect_timeout below which a warning says that a
+	// network that fails for a night makes agents forget each other.
+	ShortReconnect = 8 * time.Hour
 	// MaxSegmentSize is the largest raft_logstore.wal.segment_size_mb, in MiB.
 	MaxSegmentSize = 1024
 	// reservedFiles are the open files that a process needs beside its clients'

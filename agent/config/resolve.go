@@ -35,6 +35,8 @@ func (r *resolver) resolve() {
 	r.ports()
 	r.addresses()
 	r.sockets()
+	r.joining()
+	r.gossip()
 	r.listeners()
 	r.leaving()
 	r.dns()
@@ -59,6 +61,16 @@ func (r *resolver) list(path string) []string {
 	return value[[]string](r, path)
 }
 func (r *resolver) duration(path string) time.Duration { return value[time.Duration](r, path) }
+
+// positive returns a duration that must not be zero.
+func (r *resolver) positive(path string) time.Duration {
+	d := r.duration(path)
+	if d <= 0 {
+		r.fail(path, " must be more than 0s")
+	}
+	return d
+}
+
 func (r *resolver) pairs(path string) map[string]string {
 	return value[map[string]string](r, path)
 }
@@ -162,33 +174,38 @@ func (r *resolver) mode() {
 	c.Bootstrap = r.yes("bootstrap")
 	c.BootstrapExpect = r.number("bootstrap_expect")
 	c.PidFile = r.text("pid_file")
-	if expect := c.BootstrapExpect; expect > 0 {
-		switch {
-		case c.Dev:
-			r.fail("bootstrap_expect", " = %d cannot be used with -dev, where the server leads itself", expect)
-		case c.Bootstrap:
-			r.fail("bootstrap_expect", " = %d and bootstrap = true exclude each other", expect)
-		case !c.Server:
-			r.fail("bootstrap_expect", " = %d needs server = true", expect)
-		case expect > 1:
-			r.fail("bootstrap_expect", " = %d is not supported yet: %s, so use 1", expect, oneAgent)
-		default:
-			c.Bootstrap = true
-			r.note("bootstrap_expect", " = 1 is the same as bootstrap = true: this server elects itself")
-		}
-	} else if c.Bootstrap && r.given("bootstrap") {
-		if !c.Server {
-			r.fail("bootstrap", " = true needs server = true")
-		}
+	switch expect := c.BootstrapExpect; {
+	case expect > 0:
+		r.expecting(expect)
+	case c.Bootstrap && !c.Server && r.given("bootstrap"):
+		r.fail("bootstrap", " = true needs server = true")
+	case c.Bootstrap && r.given("bootstrap"):
 		r.note("bootstrap", " = true lets this server elect itself: only one server of a datacenter may do so")
+	case c.Server && !c.Bootstrap && !r.joins():
+		r.note("server", " = true without bootstrap_expect and retry_join: unless this server was part of a cluster before, it waits until somebody joins it to one")
 	}
-	switch {
-	case !c.Server && !c.Bootstrap && c.BootstrapExpect == 0:
-		r.fail("server", " = false is not supported yet: agents that are no servers need a cluster of several agents; set server = true and bootstrap_expect = 1, or use -dev")
-	case c.Server && !c.Bootstrap && c.BootstrapExpect == 0:
-		r.note("server", " = true without bootstrap_expect = 1 waits for other servers unless it has been part of a cluster before; %s", oneAgent)
-	}
+	c.Bootstrap = c.Bootstrap && c.Server
 	r.dataDir()
+}
+
+// expecting checks the number of servers to wait for before the first election.
+func (r *resolver) expecting(expect int) {
+	c := r.out
+	switch {
+	case c.Dev:
+		r.fail("bootstrap_expect", " = %d cannot be used with -dev, where the server leads itself", expect)
+	case c.Bootstrap:
+		r.fail("bootstrap_expect", " = %d and bootstrap = true exclude each other", expect)
+	case !c.Server:
+		r.fail("bootstrap_expect", " = %d needs server = true", expect)
+	case expect == 1:
+		c.Bootstrap = true
+		r.note("bootstrap_expect", " = 1 is the same as bootstrap = true: this server elects itself")
+	case expect == 2:
+		r.note("bootstrap_expect", " = 2 bears the failure of no server: with one of them gone, nothing can be written")
+	case expect%2 == 0:
+		r.note("bootstrap_expect", " = %d bears no more failures than %d servers do: take an odd number", expect, expect-1)
+	}
 }
 
 func (r *resolver) dataDir() {
@@ -272,18 +289,12 @@ func (r *resolver) http() {
 	c.HTTPBlockEndpoints = r.list("http_config.block_endpoints")
 	c.HTTPMaxHeaderBytes = r.number("http_config.max_header_bytes")
 	c.DisableHTTPUnprintableCharFilter = r.yes("disable_http_unprintable_char_filter")
-	c.DefaultQueryTime = r.duration("default_query_time")
-	c.MaxQueryTime = r.duration("max_query_time")
+	c.DefaultQueryTime = r.positive("default_query_time")
+	c.MaxQueryTime = r.positive("max_query_time")
 	c.EnableDebug = r.yes("enable_debug")
 	c.HTTPUseCache = r.yes("http_config.use_cache")
 	c.HTTPAllowWriteFrom = r.networks("http_config.allow_write_http_from")
 	c.DiscoveryMaxStale = r.duration("discovery_max_stale")
-	if c.DefaultQueryTime <= 0 {
-		r.fail("default_query_time", " must be more than 0s")
-	}
-	if c.MaxQueryTime <= 0 {
-		r.fail("max_query_time", " must be more than 0s")
-	}
 }
 
 // networks returns the networks of a list (RFC 4632 §3.1).
@@ -313,6 +324,7 @@ func (r *resolver) limits() {
 		r.fail("limits.http_max_conns_per_client", " = %d and %d more files for the agent itself are more than the %d that the process may have open",
 			c.HTTPMaxConnsPerClient, reservedFiles, files)
 	}
+	c.RPCMaxConnsPerClient = r.number("limits.rpc_max_conns_per_client")
 	c.RPCHoldTimeout = r.duration("performance.rpc_hold_timeout")
 	c.LeaveDrainTime = r.duration("performance.leave_drain_time")
 }
@@ -325,6 +337,14 @@ func (r *resolver) raft() {
 	c.RaftSnapshotThreshold = r.number("raft_snapshot_threshold")
 	c.RaftSnapshotInterval = r.duration("raft_snapshot_interval")
 	c.RaftTrailingLogs = r.number("raft_trailing_logs")
+	c.RaftPreVoteDisabled = r.yes("raft_prevote_disabled")
+	c.Autopilot = Autopilot{
+		CleanupDeadServers:      r.yes("autopilot.cleanup_dead_servers"),
+		LastContactThreshold:    r.positive("autopilot.last_contact_threshold"),
+		MaxTrailingLogs:         r.number("autopilot.max_trailing_logs"),
+		MinQuorum:               r.number("autopilot.min_quorum"),
+		ServerStabilizationTime: r.duration("autopilot.server_stabilization_time"),
+	}
 	if c.RaftSnapshotInterval < MinSnapshotInterval {
 		r.fail("raft_snapshot_interval", " must be at least %v, but is %v", MinSnapshotInterval, c.RaftSnapshotInterval)
 	}

@@ -91,6 +91,79 @@ enable_local_script_checks = true
 	}
 }
 
+// A client agent, and what is set of its place in a cluster.
+func TestClient(t *testing.T) {
+	c, err := resolved(testHost("10.0.0.9"), `
+data_dir = "/nowhere/muster"
+advertise_reconnect_timeout = "12h"
+retry_join = ["10.0.0.1", "{{ two }}", "servers.example.com:9301"]
+start_join = ["[2001:db8::1]:8301"]
+retry_interval = "5s"
+retry_max = 7
+rejoin_after_leave = true
+reconnect_timeout = "24h"
+server_rejoin_age_max = "6h"
+encrypt = "pUqJrVyVRj5jsiYEkM/tFQYfWyJIv4s3XkvDwy7Cu5s="
+encrypt_verify_incoming = false
+serf_lan = "{{ one }}"
+serf_lan_allowed_cidrs = ["10.0.0.0/8"]
+gossip_lan { probe_interval = "2s", gossip_nodes = 5, suspicion_mult = 6 }
+autopilot { cleanup_dead_servers = false, min_quorum = 3 }
+raft_prevote_disabled = true
+limits { rpc_max_conns_per_client = 7 }
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][2]any{
+		"Server":                    {c.Server, false},
+		"Bootstrap":                 {c.Bootstrap, false},
+		"LeaveOnTerminate":          {c.LeaveOnTerminate, true},
+		"SkipLeave":                 {c.SkipLeaveOnInterrupt, false},
+		"AdvertiseAddr":             {c.AdvertiseAddr.String(), "10.0.0.9"},
+		"RetryJoin":                 {c.RetryJoin, []string{"10.0.0.1", "10.0.0.1", "10.0.0.2", "servers.example.com:9301", "[2001:db8::1]:8301"}},
+		"RetryInterval":             {c.RetryInterval, 5 * time.Second},
+		"RetryMax":                  {c.RetryMax, 7},
+		"RejoinAfterLeave":          {c.RejoinAfterLeave, true},
+		"ReconnectTimeout":          {c.ReconnectTimeout, 24 * time.Hour},
+		"AdvertiseReconnectTimeout": {c.AdvertiseReconnectTimeout, 12 * time.Hour},
+		"ServerRejoinAgeMax":        {c.ServerRejoinAgeMax, 6 * time.Hour},
+		"Encrypt":                   {len(c.Encrypt), 32},
+		"EncryptVerifyIncoming":     {c.EncryptVerifyIncoming, false},
+		"EncryptVerifyOutgoing":     {c.EncryptVerifyOutgoing, true},
+		"SerfLANAddr":               {c.SerfLANAddr.String(), "10.0.0.1"},
+		"SerfLANAllowed":            {c.SerfLANAllowed, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
+		"GossipLAN":                 {c.GossipLAN, GossipTiming{200 * time.Millisecond, 2 * time.Second, 500 * time.Millisecond, 5, 6, 4}},
+		"Autopilot":                 {c.Autopilot, Autopilot{false, 200 * time.Millisecond, 250, 3, 10 * time.Second}},
+		"RaftPreVoteDisabled":       {c.RaftPreVoteDisabled, true},
+		"RPCMaxConnsPerClient":      {c.RPCMaxConnsPerClient, 7},
+	}
+	for name, pair := range want {
+		if !reflect.DeepEqual(pair[0], pair[1]) {
+			t.Errorf("%s is %v, want %v", name, pair[0], pair[1])
+		}
+	}
+}
+
+// A server that waits for others does not elect itself, and listens with
+// gossip where it listens with the rest.
+func TestExpect(t *testing.T) {
+	c, err := resolved(testHost(), server, `bootstrap_expect = 3`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Bootstrap || c.BootstrapExpect != 3 || len(c.Warnings) > 0 {
+		t.Errorf("bootstrap %v, expect %d, warnings %q", c.Bootstrap, c.BootstrapExpect, c.Warnings)
+	}
+	if c.SerfLANAddr != c.BindAddr || c.Encrypt != nil || !c.EncryptVerifyIncoming || c.RPCMaxConnsPerClient != 100 || c.ReconnectTimeout != 72*time.Hour {
+		t.Errorf("got %+v", c)
+	}
+	// An agent of development that is told not to be a server is none.
+	if c, err = load(Sources{Dev: true, HCL: []string{`server = false`}}, testHost()); err != nil || c.Server || c.Bootstrap {
+		t.Errorf("got %+v, %v", c, err)
+	}
+}
+
 func TestDevelopment(t *testing.T) {
 	c, err := load(Sources{Dev: true}, testHost())
 	if err != nil {
@@ -156,8 +229,6 @@ func TestFaults(t *testing.T) {
 	}{
 		{"no folder for the state", `data_dir = ""`, at + `12: data_dir must be set`},
 		{"state in a file", `data_dir = "/dev/null"`, at + `12: data_dir: /dev/null is not a folder`},
-		{"client agent", `server = false, bootstrap_expect = 0`, at + `10: server = false is not supported yet`},
-		{"expecting others", `bootstrap_expect = 3`, at + `20: bootstrap_expect = 3 is not supported yet: clusters of several agents are not supported yet, so use 1`},
 		{"both ways of bootstrapping", `bootstrap = true`, `bootstrap_expect = 1 and bootstrap = true exclude each other`},
 		{"bootstrapping no server", `server = false`, `bootstrap_expect = 1 needs server = true`},
 		{"electing no server", `server = false, bootstrap_expect = 0, bootstrap = true`, `bootstrap = true needs server = true`},
@@ -166,6 +237,20 @@ func TestFaults(t *testing.T) {
 		{"address in place of a network", `http_config { allow_write_http_from = ["10.0.0.0/8", "10.0.0.1"] }`, `http_config.allow_write_http_from must be networks as in "10.0.0.0/8", but one is "10.0.0.1"`},
 		{"network in another form", `http_config { allow_write_http_from = ["::ffff:10.0.0.0/104"] }`, `http_config.allow_write_http_from must have IPv4 networks in their own form, but one is "::ffff:10.0.0.0/104"`},
 		{"negative staleness", `discovery_max_stale = "-1s"`, at + `23: discovery_max_stale must not be negative, but is -1s`},
+
+		{"key that is no base64", `encrypt = "this is no key"`, at + `11: encrypt must be a key of 16, 24 or 32 bytes in base64, which it is not`},
+		{"key of another size", `encrypt = "c2hvcnQ="`, at + `11: encrypt must be a key of 16, 24 or 32 bytes in base64, but has 5 bytes`},
+		{"gossip from an address", `serf_lan_allowed_cidrs = ["10.0.0.1"]`, `serf_lan_allowed_cidrs must be networks as in "10.0.0.0/8", but one is "10.0.0.1"`},
+		{"gossip at a name", `serf_lan = "localhost"`, at + `12: serf_lan must be an IP address, but is "localhost"`},
+		{"gossip all the time", `gossip_lan { gossip_interval = "0s" }`, `gossip_lan.gossip_interval must be more than 0s`},
+		{"gossip with nobody", `gossip_lan { gossip_nodes = 0 }`, `gossip_lan.gossip_nodes must be at least 1, but is 0`},
+		{"joining all the time", `retry_interval = "0s"`, at + `18: retry_interval must be more than 0s`},
+		{"joining nobody", `retry_join = [""]`, `retry_join must not have an empty address`},
+		{"joining a wrong template", `retry_join = ["{{ what }}"]`, `retry_join: cannot fill in the template: no such function`},
+		{"too young to rejoin", `server_rejoin_age_max = "5h"`, at + `25: server_rejoin_age_max must be at least 6h0m0s, but is 5h0m0s`},
+		{"no time to reconnect", `reconnect_timeout = "0s"`, `reconnect_timeout must be more than 0s`},
+		{"no calls", `limits { rpc_max_conns_per_client = 0 }`, `limits.rpc_max_conns_per_client must be at least 1, but is 0`},
+		{"no contact", `autopilot { last_contact_threshold = "0s" }`, `autopilot.last_contact_threshold must be more than 0s`},
 
 		{"datacenter", `datacenter = "a b"`, at + `14: datacenter may have letters, digits, - and _ only, but is "a b"`},
 		{"no datacenter", `datacenter = ""`, `datacenter must not be empty`},
@@ -218,7 +303,6 @@ func TestRefused(t *testing.T) {
 		`acl { default_policy = "deny" }`,
 		`acl_datacenter = "dc1"`,
 		`acl_default_policy = "deny"`,
-		`encrypt = "pUqJrVyVRj5jsiYEkM/tFQYfWyJIv4s3XkvDwy7Cu5s="`,
 		`verify_incoming = true`,
 		`verify_incoming_rpc = true`,
 		`verify_incoming_https = true`,
@@ -231,7 +315,6 @@ func TestRefused(t *testing.T) {
 		`tls { grpc { verify_incoming = true } }`,
 		`cert_file = "a", key_file = "b", ports { https = 8501 }`,
 		`tls { https { cert_file = "a" } }, ports { https = 8501 }`,
-		`serf_lan_allowed_cidrs = ["10.0.0.0/8"]`,
 		`auto_encrypt { allow_tls = true }`,
 		`auto_config { enabled = true }`,
 		`segment = "x"`,
@@ -285,8 +368,15 @@ func TestWarnings(t *testing.T) {
 	tests := []struct {
 		text, want string
 	}{
-		{`retry_join = ["10.0.0.1"]`, `1:14: retry_join has no effect: clusters of several agents are not supported yet`},
-		{`start_join = ["10.0.0.1"]`, `1:14: start_join (an old name of retry_join) has no effect: clusters of several agents are not supported yet`},
+		{`retry_join_wan = ["10.0.0.1"]`, `1:18: retry_join_wan has no effect: other datacenters are not supported yet`},
+		{`start_join_wan = ["10.0.0.1"]`, `1:18: start_join_wan (an old name of retry_join_wan) has no effect: other datacenters are not supported yet`},
+		{`start_join = ["10.0.0.1"]`, `1:14: start_join is an old name: use retry_join`},
+		{`retry_join = ["provider=aws tag_key=x"]`, `1:14: retry_join: nothing is found with "provider=aws"`},
+		{`bootstrap_expect = 2`, `1:20: bootstrap_expect = 2 bears the failure of no server`},
+		{`bootstrap_expect = 4`, `1:20: bootstrap_expect = 4 bears no more failures than 3 servers do`},
+		{`bootstrap_expect = 0, bootstrap = true`, `1:35: bootstrap = true lets this server elect itself`},
+		{`reconnect_timeout = "1h"`, `1:21: reconnect_timeout = 1h0m0s is less than 8h0m0s`},
+		{`advertise_reconnect_timeout = "1h"`, `1:31: advertise_reconnect_timeout has no effect: it is for agents that are no servers`},
 		{`connect { enabled = true }`, `1:9: connect has no effect: the service mesh is not supported`},
 		{`partition = "x"`, `1:13: partition has no effect: it belongs to Consul Enterprise`},
 		{`ca_file = "x"`, `1:11: ca_file (an old name of tls.defaults.ca_file) has no effect: it is not supported yet`},
@@ -301,7 +391,7 @@ func TestWarnings(t *testing.T) {
 		{`node_name = "a b"`, `1:13: node_name = "a b" is no label of a DNS name (at most 63 letters, digits and -), so the node cannot be found in DNS`},
 		{`client_addr = ""`, `1:15: client_addr is empty: HTTP and DNS listen nowhere, unless addresses say where`},
 		{`primary_datacenter = "other"`, `1:22: primary_datacenter = "other" has no effect: other datacenters are not supported yet`},
-		{`bootstrap_expect = 0`, `server = true without bootstrap_expect = 1 waits for other servers`},
+		{`bootstrap_expect = 0`, `server = true without bootstrap_expect and retry_join: unless`},
 		{`telemetry { statsd_address = "x" }`, `1:30: telemetry.statsd_address has no effect: it is not supported yet`},
 		{`watches { type = "key" }`, `1:9: watches has no effect: it is not supported yet`},
 		{`service { name = "a_b" }`, `1:9: service "a_b": the name is no label of a DNS name`},
@@ -331,7 +421,7 @@ func TestWarnings(t *testing.T) {
 // All faults of a configuration are reported together.
 func TestAllFaults(t *testing.T) {
 	_, err := load(Sources{HCL: []string{`log_level = "loud", node_id = "x"`}}, testHost("10.0.0.1"))
-	for _, want := range []string{"log_level", "node_id", "data_dir", "server = false"} {
+	for _, want := range []string{"log_level", "node_id", "data_dir"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is missing in %v", want, err)
 		}
