@@ -41,4 +41,102 @@ const (
 	// (no file descriptors left, say), which doubles from one to the other.
 	acceptRetryMin = 5 * time.Millisecond
 	acceptRetryMax = time.Second
+
+	// MaxHandshakesPerClient is how many of the [MaxHandshakes] one IP address
+	// may have, so that one that says nothing leaves room for the others.
+	MaxHandshakesPerClient = MaxHandshakes / 2
+
+	// DefaultConnsPerClient is how many connections of one protocol an IP
+	// address may have to the server port if nothing else is configured. An
+	// agent keeps one to each server; a test or a host with many containers
+	// has many agents.
+	DefaultConnsPerClient = 100
+
+	// DefaultConns is how many connections of one protocol the server port
+	// takes in all if nothing else is configured. An idle one costs a server
+	// some 30 KB.
+	DefaultConns = 10000
+
+	// MaxMessageBytes is the largest message that crosses the wire in a
+	// request or in a query's reply; longer bodies are cut. It bounds what a
+	// server keeps of a request that is still on its way.
+	MaxMessageBytes = 64 << 10
+
+	// MaxRequestBytes is the longest command or query: the largest entry of
+	// the log is 16 MiB, and some room for what is around it.
+	MaxRequestBytes = 17 << 20
+
+	// MaxBodyBytes is the longest result, or body of one reply. Longer answers
+	// go in several replies.
+	MaxBodyBytes = 64 << 20
+
+	// MaxTokenBytes and MaxDatacenterBytes bound what a request names.
+	MaxTokenBytes      = 1024
+	MaxDatacenterBytes = 255
+
+	// MaxErrorBytes is how much of an error's text crosses the wire.
+	MaxErrorBytes = 4096
+
+	// MaxHeaderBytes is how long the headers of a call may be in all. Those of
+	// this package take some 300 bytes.
+	MaxHeaderBytes = 4096
+
+	// MaxStreams is how many calls one connection may carry at once: the
+	// blocking queries of one client agent. A call above it fails at once.
+	MaxStreams = 8192
+
+	// MaxCalls is how many calls a server carries at once. One that waits
+	// costs some 15 KB.
+	MaxCalls = 32768
+
+	// MaxReceiving is how many requests a server may be reading at once; each
+	// holds up to two of [MaxMessageBytes]. Requests above it are refused as
+	// busy.
+	MaxReceiving = 2048
+
+	// MaxReceivingBytes is how many bytes of requests longer than one message
+	// a server puts together at once.
+	MaxReceivingBytes = 128 << 20
+
+	// RequestTimeout is how long each message of a request may take to come
+	// in. A client that takes longer loses its connection.
+	RequestTimeout = 10 * time.Second
+
+	// DefaultStopTimeout is how long calls may take to end when a server
+	// stops, before their connections are cut; and again how long their
+	// handlers may take to return after that.
+	DefaultStopTimeout = 5 * time.Second
+
+	// CallDialTimeout is how long the dial for a call may take, with name
+	// resolution, hello and the start of HTTP/2. It is far above any round
+	// trip, and below the time that a call is held for a leader.
+	CallDialTimeout = 3 * time.Second
+
+	// RedialMin and RedialMax bound the time after a failed dial in which
+	// calls to the same server fail at once with its error. It doubles from
+	// one to the other with each failure.
+	RedialMin = 20 * time.Millisecond
+	RedialMax = 500 * time.Millisecond
+
+	// KeepaliveTime is how long a connection may be silent before a client
+	// asks whether the server is there, and KeepaliveTimeout how long the
+	// answer may take. The library takes no less than ten seconds.
+	KeepaliveTime    = 10 * time.Second
+	KeepaliveTimeout = 5 * time.Second
+
+	// ServerKeepaliveTime and ServerKeepaliveTimeout are the same for a
+	// server, which has thousands of clients and asks less often.
+	ServerKeepaliveTime    = 30 * time.Second
+	ServerKeepaliveTimeout = 10 * time.Second
+
+	// KeepaliveMinTime is how often a client may ask without being cut off.
+	KeepaliveMinTime = 5 * time.Second
+
+	// ReadBufferBytes is what each connection keeps to read into. Small calls
+	// fit; what is longer is read past it.
+	ReadBufferBytes = 4096
+
+	// WriteBufferBytes is what is written at once. The buffer is shared, and
+	// held only while there is something to write.
+	WriteBufferBytes = 32 << 10
 )

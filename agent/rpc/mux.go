@@ -21,6 +21,10 @@ type MuxConfig struct {
 	// Cluster returns the ID of this agent's cluster, or zeros while it is
 	// not known. Nil means never known.
 	Cluster func() [16]byte
+	// ConnsPerClient is how many connections of one protocol an IP address may
+	// have at once, and Conns how many all have; zeros are
+	// [DefaultConnsPerClient] and [DefaultConns].
+	ConnsPerClient, Conns int
 	// Logger takes what went wrong; nil drops it.
 	Logger *slog.Logger
 }
@@ -28,8 +32,9 @@ type MuxConfig struct {
 // Mux shares the server port: it reads the hello of each connection and hands
 // the connection to the listener of its protocol.
 type Mux struct {
-	cfg  MuxConfig
-	raft *queue
+	cfg   MuxConfig
+	raft  *queue
+	calls *queue
 
 	mu       sync.Mutex
 	greeting map[net.Conn]struct{} // connections whose hello is not finished
@@ -48,6 +53,7 @@ func NewMux(cfg MuxConfig) *Mux {
 	return &Mux{
 		cfg:      cfg,
 		raft:     newQueue(cfg.Listener.Addr()),
+		calls:    newQueue(cfg.Listener.Addr()),
 		greeting: make(map[net.Conn]struct{}),
 	}
 }
@@ -55,6 +61,10 @@ func NewMux(cfg MuxConfig) *Mux {
 // Raft returns the listener of connections that speak [ProtocolRaft]. Closing
 // it refuses further ones; the connections it gave out belong to their taker.
 func (m *Mux) Raft() net.Listener { return m.raft }
+
+// Calls returns the listener of connections that speak [ProtocolCalls], as
+// Raft does for its own. Nobody is served before its first Accept.
+func (m *Mux) Calls() net.Listener { return m.calls }
 
 // Run serves the port until ctx ends or Close is called, which give nil, or
 // until the listener fails. It then closes what was not handed out, and returns

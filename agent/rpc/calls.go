@@ -1,0 +1,87 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+
+	"github.com/muster-sd/muster/kv/mvcc"
+)
+
+// ApplyRequest asks a server to put a command into the log.
+type ApplyRequest struct {
+	// From is the node ID of the agent that dialled, at most [MaxIDBytes].
+	From string
+	// Datacenter is where the command belongs; empty is the server's own.
+	Datacenter string
+	// Token is the secret of whoever asks.
+	Token string
+	// Forwarded says that another server passed the request on: whoever gets
+	// it answers it or fails, and does not pass it on again.
+	Forwarded bool
+	// Command is the log entry, at most [MaxRequestBytes]. Nobody may change
+	// it after the call began.
+	Command []byte
+}
+
+// QueryRequest asks a server for an answer, or for a stream of them.
+type QueryRequest struct {
+	// From, Token and Forwarded are as in [ApplyRequest].
+	From      string
+	Token     string
+	Forwarded bool
+	// Options say how fresh the answer is to be and whether to wait for it.
+	Options mvcc.ReadOptions
+	// Query is what is asked, at most [MaxRequestBytes]. Nobody may change it
+	// after the call began.
+	Query []byte
+}
+
+// Reply is one answer to a query.
+type Reply struct {
+	// Meta says what the answer stands on.
+	Meta mvcc.Meta
+	// Body is the answer, at most [MaxBodyBytes]. What was given to send may
+	// not be changed any more; what came out of a call belongs to the caller.
+	Body []byte
+	// More says that the answer is not whole with this reply: more follow.
+	// This package carries it and makes nothing of it.
+	More bool
+}
+
+// Handler answers the calls of other agents. Both methods are called at once
+// by many; they return soon after their context ends.
+type Handler interface {
+	// Apply carries out a command and returns its result.
+	Apply(ctx context.Context, r *ApplyRequest) (result []byte, err error)
+	// Query answers with any number of replies. send waits while the caller
+	// does not keep up, and fails when it is gone.
+	Query(ctx context.Context, r *QueryRequest, send func(Reply) error) error
+}
+
+// unsent marks an error of a call that certainly did nothing on the server.
+type unsent struct{ err error }
+
+func (u *unsent) Error() string { return u.err.Error() }
+func (u *unsent) Unwrap() error { return u.err }
+
+// Unsent reports whether a call certainly did nothing on the server, and may
+// do better on another one: no connection was had, the hello was refused, the
+// server refused the call before its handler saw it. The refusal of a hello is
+// a [Refusal] in the error's chain.
+func Unsent(err error) bool {
+	var u *unsent
+	return errors.As(err, &u)
+}
+
+// lost marks an error of a call whose connection broke.
+type lost struct{ err error }
+
+func (l *lost) Error() string { return l.err.Error() }
+func (l *lost) Unwrap() error { return l.err }
+
+// Lost reports whether the connection broke while the call was under way: the
+// server may have carried it out, or not. A query may be asked again.
+func Lost(err error) bool {
+	var l *lost
+	return errors.As(err, &l)
+}

@@ -1,3 +1,0 @@
-package rpc
-
-import _ "google.golang.org/grpc"
