@@ -34,6 +34,10 @@ const (
 	textConnectDisabled = "Connect must be enabled in order to use this endpoint"
 	textNoSegments      = "Network segments are not supported in this version of Consul"
 	textWANSegment      = "Cannot provide a segment with wan=true"
+	textNoPeer          = "Must specify either ?id with the server's ID or ?address with IP:port of peer to remove"
+	textTwoPeers        = "Must specify only one of ?id or ?address"
+	textNoOtherServer   = "cannot find peer"
+	textUnknownServer   = "(unknown)"
 	textNoNamespaces    = "Namespaces are a Consul Enterprise feature"
 	textNoPartitions    = "Partitions are a Consul Enterprise feature"
 )

@@ -16,6 +16,14 @@ const (
 	// bodyTime is how long a client may take to send a body. The largest comes in
 	// that time over a line of 20 KB/s.
 	bodyTime = time.Minute
+	// maxRestore is the largest archive in bytes that the state is restored from.
+	// What it unpacks to has to fit the servers' memory, and is several times as
+	// large.
+	maxRestore = 4 << 30
+	// maxPiece is how many bytes of an archive are sent, or must be received, in
+	// pieceTime: a line of 18 KB/s is fast enough.
+	maxPiece  = 1 << 20
+	pieceTime = time.Minute
 	// maxFilter is the longest filter in bytes: longer ones are no longer written
 	// by people.
 	maxFilter = 8 << 10

@@ -183,7 +183,10 @@ type mocks struct {
 	local   mockLocal
 	agent   mockAgent
 	measure mockTelemetry
-	config  Config
+	// operator and snapshots have no answers until a test gives them.
+	operator  mockOperator
+	snapshots mockSnapshots
+	config    Config
 }
 
 func newMocks() *mocks {
@@ -270,7 +273,7 @@ func newMocks() *mocks {
 func (m *mocks) handler(t testing.TB) *Handler {
 	t.Helper()
 	h, err := New(Deps{Config: m.config, Keys: &m.keys, Catalog: &m.catalog, Health: &m.health, Txn: &m.txn, Status: &m.status,
-		Local: &m.local, Agent: &m.agent, Telemetry: &m.measure, Logger: slog.New(slog.DiscardHandler)})
+		Local: &m.local, Agent: &m.agent, Operator: &m.operator, Snapshots: &m.snapshots, Telemetry: &m.measure, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

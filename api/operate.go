@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/muster-sd/muster/kv/mvcc"
 )
 
 // nodeMaintenance takes the agent's node out of service, or puts it back.
@@ -55,14 +57,23 @@ func leave(c *call) (any, error) {
 	return empty{}, nil
 }
 
-// join makes the agent a member of the pool that an address belongs to.
+// join makes the agent a member of the pool that an address belongs to. Whatever
+// hinders it, clients know as a 500.
 func join(c *call) (any, error) {
-	return done(c.h.Agent.Join(c.r.Context(), c.rest, c.value("wan") != ""))
+	if err := c.h.Agent.Join(c.r.Context(), c.rest, c.value("wan") != ""); err != nil {
+		return nil, refuse(http.StatusInternalServerError, "%v", err)
+	}
+	return empty{}, nil
 }
 
-// forceLeave makes a member that failed one that left.
+// forceLeave makes a member that failed one that left. That there is none of that
+// name, clients know as a 500.
 func forceLeave(c *call) (any, error) {
-	return done(c.h.Agent.ForceLeave(c.r.Context(), c.rest, c.has("wan"), c.has("prune")))
+	err := c.h.Agent.ForceLeave(c.r.Context(), c.rest, c.has("wan"), c.has("prune"))
+	if mvcc.CodeOf(err) == mvcc.Unknown {
+		return nil, refuse(http.StatusInternalServerError, "agent: No node found with name '%s'", c.rest)
+	}
+	return done(err)
 }
 
 // agentHost describes the machine that the agent runs on.

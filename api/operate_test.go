@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"compress/gzip"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -54,11 +53,17 @@ func TestWhatIsAskedOfTheAgentAsAWhole(t *testing.T) {
 		note("reload")
 		return &mvcc.Error{Code: mvcc.Invalid, Text: "a.json: it is broken"}
 	}
-	m.agent.join = func(address string, wan bool) error { note("join %s %v", address, wan); return nil }
+	m.agent.join = func(address string, wan bool) error {
+		note("join %s %v", address, wan)
+		if address == "" {
+			return &mvcc.Error{Code: mvcc.Invalid, Text: "an address is missing"}
+		}
+		return nil
+	}
 	m.agent.forceLeave = func(node string, wan, prune bool) error {
 		note("force-leave %s %v %v", node, wan, prune)
 		if node != "n1" {
-			return errors.New("agent: No node found with name '" + node + "'")
+			return &mvcc.Error{Code: mvcc.Unknown, Text: "nobody is called that"}
 		}
 		return nil
 	}
@@ -68,6 +73,7 @@ func TestWhatIsAskedOfTheAgentAsAWhole(t *testing.T) {
 		{request: "PUT /v1/agent/reload", status: 500, body: "a.json: it is broken"},
 		{request: "PUT /v1/agent/join/10.0.0.1:8301", status: 200},
 		{request: "PUT /v1/agent/join/10.0.0.1?wan=1", status: 200},
+		{request: "PUT /v1/agent/join/", status: 500, body: "an address is missing"},
 		{request: "PUT /v1/agent/force-leave/n1?prune", status: 200},
 		{request: "PUT /v1/agent/force-leave/x?wan=1", status: 500, body: "agent: No node found with name 'x'"},
 		{request: "PUT /v1/agent/force-leave/", status: 500, body: "agent: No node found with name ''"},
@@ -75,7 +81,7 @@ func TestWhatIsAskedOfTheAgentAsAWhole(t *testing.T) {
 			`"Disk":{"path":"/","fstype":"","total":0,"free":0,"used":0,"usedPercent":0,"inodesTotal":0,"inodesUsed":0,"inodesFree":0,"inodesUsedPercent":0},` +
 			`"CollectionTime":5,"Errors":null}`},
 	})
-	want := "leave;reload;join 10.0.0.1:8301 false;join 10.0.0.1 true;force-leave n1 false true;force-leave x true false;force-leave  false false"
+	want := "leave;reload;join 10.0.0.1:8301 false;join 10.0.0.1 true;join  false;force-leave n1 false true;force-leave x true false;force-leave  false false"
 	if strings.Join(got, ";") != want {
 		t.Errorf("got %q", got)
 	}

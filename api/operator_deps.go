@@ -47,8 +47,8 @@ type Snapshots interface {
 	// from what it has, with a leader or without.
 	Save(ctx context.Context, o mvcc.ReadOptions, begin func(mvcc.Meta) io.Writer) error
 	// Restore replaces the state of a datacenter by that of the archive in r, all or
-	// nothing. Whether dc is known is checked before r is read, and the whole
-	// archive before anything is replaced. Errors of code [mvcc.Invalid] mean that
+	// nothing. Whether dc is known is checked before r is read, and r is read to its
+	// end and the whole archive checked before anything is replaced. Errors of code [mvcc.Invalid] mean that
 	// it is no archive, or a damaged one.
 	Restore(ctx context.Context, dc string, r io.Reader) error
 }

@@ -97,6 +97,16 @@ func resources() []route {
 
 		{pattern: "/v1/status/leader", verbs: get(statusLeader)},
 		{pattern: "/v1/status/peers", verbs: get(statusPeers)},
+
+		{pattern: "/v1/operator/raft/configuration", verbs: get(byOperator(raftConfiguration))},
+		{pattern: "/v1/operator/raft/peer", verbs: all(byOperator(removePeer), http.MethodDelete)},
+		{pattern: "/v1/operator/raft/transfer-leader", verbs: post(byOperator(transferLeader))},
+		{pattern: "/v1/operator/autopilot/configuration", verbs: []verb{{http.MethodGet, byOperator(getAutopilot)}, {http.MethodPut, byOperator(putAutopilot)}}},
+		{pattern: "/v1/operator/autopilot/health", verbs: get(byOperator(autopilotHealth))},
+		{pattern: "/v1/operator/autopilot/state", verbs: get(byOperator(autopilotState))},
+		{pattern: "/v1/operator/usage", verbs: get(byOperator(operatorUsage))},
+
+		{pattern: "/v1/snapshot", verbs: []verb{{http.MethodGet, bySnapshots(saveSnapshot)}, {http.MethodPut, bySnapshots(restoreSnapshot)}}},
 	}
 }
 
@@ -135,16 +145,7 @@ func later() []route {
 		{pattern: "/v1/coordinate/node/*", verbs: get(unimplemented), partitions: true},
 		{pattern: "/v1/coordinate/update", verbs: put(unimplemented), partitions: true},
 
-		{pattern: "/v1/operator/raft/configuration", verbs: get(unimplemented)},
-		{pattern: "/v1/operator/raft/peer", verbs: all(unimplemented, deleteMethod)},
-		{pattern: "/v1/operator/raft/transfer-leader", verbs: post(unimplemented)},
 		{pattern: "/v1/operator/keyring", verbs: all(unimplemented, getMethod, http.MethodPost, putMethod, deleteMethod)},
-		{pattern: "/v1/operator/autopilot/configuration", verbs: all(unimplemented, getMethod, putMethod)},
-		{pattern: "/v1/operator/autopilot/health", verbs: get(unimplemented)},
-		{pattern: "/v1/operator/autopilot/state", verbs: get(unimplemented)},
-		{pattern: "/v1/operator/usage", verbs: get(unimplemented)},
-
-		{pattern: "/v1/snapshot", verbs: all(unimplemented, getMethod, putMethod)},
 	}
 	for _, kind := range []struct{ many, one string }{
 		{"policies", "policy"}, {"roles", "role"}, {"tokens", "token"},

@@ -29,6 +29,8 @@ var (
 	valueConsistent = []string{mvcc.Consistent.String()}
 
 	valueText    = []string{"text/plain"}
+	valueOctets  = []string{"application/octet-stream"}
+	valueArchive = []string{"application/x-gzip"}
 	valueUTF8    = []string{"text/plain; charset=utf-8"}
 	valueGzip    = []string{"gzip"}
 	valueNoSniff = []string{"nosniff"}
@@ -39,6 +41,8 @@ var (
 type (
 	// empty is success without a body.
 	empty struct{}
+	// octets is success without a body where bytes were sent.
+	octets struct{}
 	// absent is a 404 without a body: the thing asked for is not there.
 	absent struct{}
 	// judged is JSON whose status tells something too.
@@ -103,6 +107,10 @@ func (h *Handler) write(c *call, value any, err error) {
 	case streamed:
 	case empty:
 		c.w.Header()["Content-Type"] = valueJSON
+		c.w.Header()["Content-Length"] = valueZero
+		c.w.WriteHeader(http.StatusOK)
+	case octets:
+		c.w.Header()["Content-Type"] = valueOctets
 		c.w.Header()["Content-Length"] = valueZero
 		c.w.WriteHeader(http.StatusOK)
 	case absent:
