@@ -30,7 +30,7 @@ type httpChecker struct {
 	limit  int
 }
 
-func newHTTPChecker(d *Definition, limit int) *httpChecker {
+func newHTTPChecker(d *Definition, base *tls.Config, limit int) *httpChecker {
 	c := &httpChecker{
 		method: d.Method,
 		url:    d.HTTP,
@@ -60,7 +60,7 @@ func newHTTPChecker(d *Definition, limit int) *httpChecker {
 		DisableKeepAlives:      true,
 		DisableCompression:     true, // an answer must not grow here
 		MaxResponseHeaderBytes: MaxResponseHeader,
-		TLSClientConfig:        tlsConfig(d),
+		TLSClientConfig:        tlsConfig(d, base),
 	}}
 	c.client.CheckRedirect = func(_ *http.Request, via []*http.Request) error {
 		switch {
@@ -74,20 +74,28 @@ func newHTTPChecker(d *Definition, limit int) *httpChecker {
 	return c
 }
 
-// tlsConfig is how the check verifies its peer.
-func tlsConfig(d *Definition) *tls.Config {
-	return &tls.Config{
-		ServerName:         d.TLSServerName,
-		InsecureSkipVerify: d.TLSSkipVerify, // the author of the check asked for it
+// tlsConfig is how the check verifies its peer and what it shows of itself, on
+// the agent's own settings if it has any for checks.
+func tlsConfig(d *Definition, base *tls.Config) *tls.Config {
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if base != nil {
+		c = base.Clone()
 	}
+	if d.TLSServerName != "" {
+		c.ServerName = d.TLSServerName
+	}
+	if d.TLSSkipVerify { // the author of the check asked for it
+		c.InsecureSkipVerify = true
+	}
+	return c
 }
 
 // check judges by the status alone: a body that does not end, or ends badly,
 // only costs the time of the run.
-func (c *httpChecker) check(ctx context.Context) (health.Status, string) {
+func (c *httpChecker) check(ctx context.Context) result {
 	request, err := http.NewRequestWithContext(ctx, c.method, c.url, strings.NewReader(c.body))
 	if err != nil {
-		return health.Critical, head(err.Error(), c.limit)
+		return failed(err, c.limit)
 	}
 	request.Header = c.header.Clone()
 	request.Host = c.host
@@ -98,12 +106,15 @@ func (c *httpChecker) check(ctx context.Context) (health.Status, string) {
 	defer c.client.CloseIdleConnections()
 	answer, err := c.client.Do(request)
 	if err != nil {
-		return health.Critical, head(err.Error(), c.limit)
+		return failed(err, c.limit)
 	}
 	defer answer.Body.Close()
 	tail := readTail(answer.Body, c.limit, MaxBodyRead)
 	line := answer.Status[:min(len(answer.Status), MaxStatusLine)]
-	return statusOf(answer.StatusCode), fmt.Sprintf("HTTP %s %s: %s Output: %s", c.method, c.shown, line, tail)
+	return result{
+		status: statusOf(answer.StatusCode),
+		output: fmt.Sprintf("HTTP %s %s: %s Output: %s", c.method, c.shown, line, tail),
+	}
 }
 
 // statusOf is what an HTTP status code says about health.

@@ -23,7 +23,8 @@ func run(t testing.TB, c checker, limit time.Duration) (health.Status, string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	return c.check(ctx)
+	found := c.check(ctx)
+	return found.status, found.output
 }
 
 const plenty = 20 * time.Second
@@ -81,7 +82,7 @@ func TestHTTPAnswers(t *testing.T) {
 			`Get "$U/echo": net/http: invalid header field value for "X"`},
 	} {
 		c.check.HTTP = server.URL + c.check.HTTP
-		status, output := run(t, newHTTPChecker(&c.check, c.check.outputLimit(0)), plenty)
+		status, output := run(t, newHTTPChecker(&c.check, nil, c.check.outputLimit(0)), plenty)
 		if want := strings.ReplaceAll(c.output, "$U", server.URL); status != c.status || output != want {
 			t.Errorf("%s: got %s, %q\nwant %s, %q", c.about, status, output, c.status, want)
 		}
@@ -96,7 +97,7 @@ func TestHTTPHidesPassword(t *testing.T) {
 	}))
 	defer server.Close()
 	d := Definition{HTTP: strings.Replace(server.URL, "://", "://me:secret@", 1)}
-	status, output := run(t, newHTTPChecker(&d, 4096), plenty)
+	status, output := run(t, newHTTPChecker(&d, nil, 4096), plenty)
 	if status != health.Passing || strings.Contains(output, "secret") {
 		t.Errorf("got %s, %q", status, output)
 	}
@@ -129,7 +130,7 @@ func TestHTTPCertificates(t *testing.T) {
 		{"a name that it has not", Definition{TLSServerName: "other.test"}, true, "critical", "not other.test"},
 	} {
 		c.check.HTTP = server.URL
-		probe := newHTTPChecker(&c.check, 4096)
+		probe := newHTTPChecker(&c.check, nil, 4096)
 		if c.trust {
 			probe.client.Transport.(*http.Transport).TLSClientConfig.RootCAs = roots
 		}
@@ -229,7 +230,7 @@ func TestHTTPBadPeers(t *testing.T) {
 	} {
 		t.Run(c.about, func(t *testing.T) {
 			p := listen(t, c.handle)
-			status, output := run(t, newHTTPChecker(&Definition{HTTP: "http://" + p.address}, 200), short)
+			status, output := run(t, newHTTPChecker(&Definition{HTTP: "http://" + p.address}, nil, 200), short)
 			if status != c.status || !strings.Contains(output, c.part) {
 				t.Errorf("got %s, %q", status, output)
 			}
@@ -240,7 +241,7 @@ func TestHTTPBadPeers(t *testing.T) {
 	}
 	t.Run("no TLS after the connection", func(t *testing.T) {
 		p := listen(t, func(net.Conn) {})
-		status, output := run(t, newHTTPChecker(&Definition{HTTP: "https://" + p.address}, 100), short)
+		status, output := run(t, newHTTPChecker(&Definition{HTTP: "https://" + p.address}, nil, 100), short)
 		if status != health.Critical || !strings.Contains(output, "context deadline exceeded") {
 			t.Errorf("got %s, %q", status, output)
 		}
@@ -253,7 +254,7 @@ func BenchmarkHTTPCheck(b *testing.B) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok") }))
 	defer server.Close()
 	b.Run("check", func(b *testing.B) {
-		probe := newHTTPChecker(&Definition{HTTP: server.URL}, 4096)
+		probe := newHTTPChecker(&Definition{HTTP: server.URL}, nil, 4096)
 		b.ReportAllocs()
 		for b.Loop() {
 			if status, output := run(b, probe, plenty); status != health.Passing {
@@ -289,7 +290,7 @@ func FuzzHTTPAnswer(f *testing.F) {
 			server.SetDeadline(time.Now().Add(time.Second))
 			server.Write(text)
 		})
-		probe := newHTTPChecker(&Definition{HTTP: "http://x/", DisableRedirects: true}, 64)
+		probe := newHTTPChecker(&Definition{HTTP: "http://x/", DisableRedirects: true}, nil, 64)
 		probe.client.Transport.(*http.Transport).DialContext = func(context.Context, string, string) (net.Conn, error) { return client, nil }
 		status, output := run(t, probe, 2*time.Second)
 		served.Wait()

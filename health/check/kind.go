@@ -45,12 +45,25 @@ func (d *Definition) Kind() string {
 }
 
 // Supported reports whether this build can carry out checks of the kind.
+// Whether this machine can is told by [Available].
 func Supported(kind string) bool {
 	switch kind {
-	case HTTP, TCP, TTL:
+	case GRPC, HTTP, TTL, TCP, UDP, Alias, Docker, Script, H2Ping, OSService:
 		return true
 	}
 	return false
+}
+
+// Available reports why checks of the kind cannot be carried out on this
+// machine, if they cannot, by an error of code [mvcc.Invalid].
+func Available(kind string) error {
+	switch {
+	case !Supported(kind):
+		return Unsupported(kind)
+	case kind == OSService:
+		return serviceManager()
+	}
+	return nil
 }
 
 // RunsCommand reports whether the check executes what its definition says, so

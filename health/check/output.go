@@ -34,3 +34,29 @@ func readTail(r io.Reader, limit int, most int64) []byte {
 		}
 	}
 }
+
+// tail keeps the last limit bytes of what is written to it.
+type tail struct {
+	limit int
+	kept  []byte
+	total int64
+}
+
+// Write never fails, so that a command may say more than is kept.
+func (t *tail) Write(p []byte) (int, error) {
+	t.total += int64(len(p))
+	t.kept = append(t.kept, p[max(0, len(p)-t.limit):]...)
+	if len(t.kept) > 2*t.limit {
+		t.kept = t.kept[:copy(t.kept, t.kept[len(t.kept)-t.limit:])]
+	}
+	return len(p), nil
+}
+
+// text is what was kept, after a remark if that is not all.
+func (t *tail) text() string {
+	kept := t.kept[max(0, len(t.kept)-t.limit):]
+	if t.total <= int64(len(kept)) {
+		return string(kept)
+	}
+	return fmt.Sprintf("Captured %d of %d bytes\n...\n%s", len(kept), t.total, kept)
+}

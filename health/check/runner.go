@@ -2,20 +2,32 @@ package check
 
 import (
 	"context"
-	"fmt"
+	"crypto/tls"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/muster-sd/muster/health"
-	"github.com/muster-sd/muster/kv/mvcc"
 )
 
 // checker probes something once. It returns when ctx ends at the latest, and
 // leaves nothing behind.
 type checker interface {
-	check(ctx context.Context) (health.Status, string)
+	check(ctx context.Context) result
+}
+
+// result is what one run found.
+type result struct {
+	status health.Status
+	output string
+	// atOnce is whether the result counts whatever the thresholds say.
+	atOnce bool
+}
+
+// failed is the result of a run that came to nothing.
+func failed(err error, limit int) result {
+	return result{status: health.Critical, output: head(err.Error(), limit)}
 }
 
 // Options say where the results of a check go.
@@ -24,6 +36,15 @@ type Options struct {
 	// one goroutine at a time, and never after Stop has returned. It must not call
 	// the runner.
 	Notify func(status health.Status, output string)
+	// Ran is told of each run that ended, before the thresholds judge it, with how
+	// long it took. It may be nil, and is called as Notify is. TTL and alias checks
+	// have no runs.
+	Ran func(status health.Status, took time.Duration)
+	// Alias is what an alias check mirrors; other kinds need none.
+	Alias Target
+	// TLS is what checks with TLS stand on: the authorities that they trust and
+	// the certificate that they show. Nil means the system's and none.
+	TLS *tls.Config
 	// Output is what the check last said, if it ran before.
 	Output string
 	// OutputMaxSize is the agent's limit of output in bytes; zero means
@@ -33,7 +54,8 @@ type Options struct {
 }
 
 // Runner carries out one check until it is stopped: a polled check on its
-// interval, a TTL check by waiting for updates.
+// interval, a TTL check by waiting for updates, an alias check by following what
+// it mirrors.
 type Runner struct {
 	stop func()
 	ttl  *ttl
@@ -41,35 +63,35 @@ type Runner struct {
 
 // Start begins to carry out a check. The first run comes after a random part of
 // the interval, so that the checks of an agent spread out; each next one comes an
-// interval after the one before has ended. A kind that is not supported is an
-// error of code [mvcc.Invalid].
+// interval after the one before has ended. Between its runs a check is a timer
+// and no more. A kind that cannot be carried out is an error of code
+// [mvcc.Invalid].
 func Start(d Definition, o Options) (*Runner, error) {
 	limit := d.outputLimit(o.OutputMaxSize)
-	if d.Kind() == TTL {
+	switch d.Kind() {
+	case TTL:
 		t := startTTL(d.TTL, limit, o)
 		return &Runner{stop: t.stop, ttl: t}, nil
+	case Alias:
+		return &Runner{stop: follow(newAliasChecker(&d, o.Alias, limit), o.Notify)}, nil
 	}
-	probe, err := newChecker(&d, limit)
+	probe, err := newChecker(&d, o.TLS, limit)
 	if err != nil {
 		return nil, err
 	}
 	p := &poller{
 		probe:    probe,
 		interval: max(d.Interval, MinInterval),
-		timeout:  DefaultTimeout,
+		timeout:  d.timeout(),
 		counter:  newCounter(&d),
 		notify:   o.Notify,
-	}
-	if d.Timeout > 0 {
-		p.timeout = d.Timeout
+		ran:      o.Ran,
 	}
 	if d.Interval < MinInterval {
 		o.Logger.Warn("check interval is below the minimum", "check", d.ID, "interval", d.Interval, "minimum", MinInterval)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() { p.run(ctx) })
-	return &Runner{stop: func() { cancel(); running.Wait() }}, nil
+	p.start()
+	return &Runner{stop: p.stop}, nil
 }
 
 // Stop ends the check and waits for a run that is under way. It may be called
@@ -83,12 +105,24 @@ func (r *Runner) Update(status health.Status, output string) bool {
 }
 
 // newChecker is the only place that knows which kind is probed how.
-func newChecker(d *Definition, limit int) (checker, error) {
+func newChecker(d *Definition, base *tls.Config, limit int) (checker, error) {
 	switch kind := d.Kind(); kind {
 	case HTTP:
-		return newHTTPChecker(d, limit), nil
+		return newHTTPChecker(d, base, limit), nil
 	case TCP:
-		return newTCPChecker(d, limit), nil
+		return newTCPChecker(d, base, limit), nil
+	case UDP:
+		return &udpChecker{address: d.UDP, limit: limit}, nil
+	case GRPC:
+		return newGRPCChecker(d, base, limit), nil
+	case H2Ping:
+		return newH2PingChecker(d, base, limit), nil
+	case Script:
+		return &scriptChecker{args: d.ScriptArgs, timeout: d.timeout(), limit: limit}, nil
+	case Docker:
+		return newDockerChecker(d, limit)
+	case OSService:
+		return newServiceChecker(d, limit)
 	default:
 		return nil, Unsupported(kind)
 	}
@@ -96,7 +130,19 @@ func newChecker(d *Definition, limit int) (checker, error) {
 
 // Unsupported is the error of a kind that this build cannot carry out.
 func Unsupported(kind string) error {
-	return &mvcc.Error{Code: mvcc.Invalid, Text: fmt.Sprintf("check kind %s is not supported yet", kind)}
+	return invalid("check kind %s is not supported", kind)
+}
+
+// timeout is how long one run may take.
+func (d *Definition) timeout() time.Duration {
+	if d.Timeout > 0 {
+		return d.Timeout
+	}
+	switch d.Kind() {
+	case Script, Docker, OSService:
+		return DefaultCommandTimeout
+	}
+	return DefaultTimeout
 }
 
 // outputLimit is how many bytes of output the check may keep on an agent with
@@ -117,38 +163,93 @@ func (d *Definition) CutOutput(output string, agent int) string {
 	return head(output, d.outputLimit(agent))
 }
 
-// poller runs a checker again and again, never twice at once.
+// poller runs a checker again and again, never twice at once. It has a goroutine
+// during a run only.
 type poller struct {
 	probe    checker
 	interval time.Duration
 	timeout  time.Duration
 	counter  counter
 	notify   func(health.Status, string)
+	ran      func(health.Status, time.Duration)
+
+	ctx     context.Context // ends with the check
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+
+	mu      sync.Mutex
+	timer   *time.Timer
+	stopped bool
 }
 
-func (p *poller) run(ctx context.Context) {
-	timer := time.NewTimer(rand.N(p.interval))
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-		}
-		p.once(ctx)
-		timer.Reset(p.interval)
-	}
+func (p *poller) start() {
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.timer = time.AfterFunc(rand.N(p.interval), p.fire)
 }
 
-// once makes one run. What a run says that Stop interrupted means nothing.
-func (p *poller) once(ctx context.Context) {
-	limited, cancel := context.WithTimeout(ctx, p.timeout)
-	defer cancel()
-	status, output := p.probe.check(limited)
-	if ctx.Err() != nil {
+// fire makes one run and sets the time of the next.
+func (p *poller) fire() {
+	p.mu.Lock()
+	if p.stopped {
+		p.mu.Unlock()
 		return
 	}
-	if status, publish := p.counter.judge(status); publish {
-		p.notify(status, output)
+	p.running.Add(1)
+	p.mu.Unlock()
+	defer p.running.Done()
+	p.once()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.stopped {
+		p.timer.Reset(p.interval)
 	}
+}
+
+func (p *poller) stop() {
+	p.mu.Lock()
+	p.stopped = true
+	p.timer.Stop()
+	p.mu.Unlock()
+	p.cancel()
+	p.running.Wait()
+}
+
+// once makes one run. What a run says that stop interrupted means nothing.
+func (p *poller) once() {
+	limited, cancel := context.WithTimeout(p.ctx, p.timeout)
+	defer cancel()
+	began := time.Now()
+	found := p.probe.check(limited)
+	if p.ctx.Err() != nil {
+		return
+	}
+	if p.ran != nil {
+		p.ran(found.status, time.Since(began))
+	}
+	status, publish := found.status, true
+	if !found.atOnce {
+		status, publish = p.counter.judge(found.status)
+	}
+	if publish {
+		p.notify(status, found.output)
+	}
+}
+
+// follow calls a checker that itself waits for something new, until the
+// returned function is called.
+func follow(c checker, notify func(health.Status, string)) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			found := c.check(ctx)
+			if ctx.Err() != nil {
+				return
+			}
+			notify(found.status, found.output)
+		}
+	})
+	return func() { cancel(); running.Wait() }
 }

@@ -14,14 +14,15 @@ import (
 // probeFunc is a checker made of a function.
 type probeFunc func(ctx context.Context) (health.Status, string)
 
-func (f probeFunc) check(ctx context.Context) (health.Status, string) { return f(ctx) }
+func (f probeFunc) check(ctx context.Context) result {
+	status, output := f(ctx)
+	return result{status: status, output: output}
+}
 
 // start runs p until the returned function is called.
 func start(p *poller) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { p.run(ctx); close(done) }()
-	return func() { cancel(); <-done }
+	p.start()
+	return p.stop
 }
 
 func TestSchedule(t *testing.T) {
@@ -206,8 +207,8 @@ func TestTTLStopped(t *testing.T) {
 
 func TestStart(t *testing.T) {
 	silent := Options{Notify: func(health.Status, string) {}, Logger: slog.New(slog.DiscardHandler)}
-	if _, err := Start(Definition{GRPC: "a:1", Interval: time.Second}, silent); err == nil || err.Error() != "check kind grpc is not supported yet" {
-		t.Errorf("grpc: got %v", err)
+	if _, err := Start(Definition{Interval: time.Second}, silent); err == nil || err.Error() != "check kind  is not supported" {
+		t.Errorf("no kind: got %v", err)
 	}
 	r, err := Start(Definition{TCP: "127.0.0.1:1", Interval: time.Hour}, silent)
 	if err != nil {

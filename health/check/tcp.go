@@ -17,22 +17,22 @@ type tcpChecker struct {
 	limit   int
 }
 
-func newTCPChecker(d *Definition, limit int) *tcpChecker {
+func newTCPChecker(d *Definition, base *tls.Config, limit int) *tcpChecker {
 	c := &tcpChecker{address: d.TCP, what: "TCP", limit: limit}
 	if d.TCPUseTLS {
 		c.what = "TCP+TLS"
-		c.dial = (&tls.Dialer{Config: tlsConfig(d)}).DialContext
+		c.dial = (&tls.Dialer{Config: tlsConfig(d, base)}).DialContext
 	} else {
 		c.dial = (&net.Dialer{}).DialContext
 	}
 	return c
 }
 
-func (c *tcpChecker) check(ctx context.Context) (health.Status, string) {
+func (c *tcpChecker) check(ctx context.Context) result {
 	conn, err := c.dial(ctx, "tcp", c.address)
 	if err != nil {
-		return health.Critical, head(err.Error(), c.limit)
+		return failed(err, c.limit)
 	}
 	conn.Close()
-	return health.Passing, fmt.Sprintf("%s connect %s: Success", c.what, c.address)
+	return result{status: health.Passing, output: fmt.Sprintf("%s connect %s: Success", c.what, c.address)}
 }

@@ -35,12 +35,12 @@ func TestTCP(t *testing.T) {
 		{"TLS that is not verified", Definition{TCP: secureAddress, TCPUseTLS: true, TLSSkipVerify: true}, "passing",
 			"TCP+TLS connect " + secureAddress + ": Success"},
 	} {
-		status, output := run(t, newTCPChecker(&c.check, 4096), 500*time.Millisecond)
+		status, output := run(t, newTCPChecker(&c.check, nil, 4096), 500*time.Millisecond)
 		if status != c.status || !strings.Contains(output, c.part) {
 			t.Errorf("%s: got %s, %q", c.about, status, output)
 		}
 	}
-	if config := tlsConfig(&Definition{TLSServerName: "example.com"}); config.ServerName != "example.com" || config.InsecureSkipVerify {
+	if config := tlsConfig(&Definition{TLSServerName: "example.com"}, nil); config.ServerName != "example.com" || config.InsecureSkipVerify {
 		t.Errorf("the TLS settings are %+v", config)
 	}
 }
