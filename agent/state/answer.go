@@ -53,6 +53,10 @@ func (v *View) Answer(q any, w *mvcc.Watch) (Answer, error) {
 		return list(v.Health.ServiceChecks(v.Catalog, q, w))
 	case *health.StateChecks:
 		return list(v.Health.StateChecks(v.Catalog, q, w))
+	case *Autopilot:
+		return v.answerAutopilot(w)
+	case *Usage:
+		return list(v.usage(w))
 	case *health.Transaction:
 		outcome, err := v.answerTransaction(q)
 		return Answer{Value: outcome, Index: max(v.Index, 1)}, err

@@ -11,6 +11,23 @@ type Begin struct {
 	Cluster ClusterID `codec:"Cluster"`
 }
 
+// CheckHash lets every server compare: the state of the server that proposes it
+// had Hash when all entries up to and including Index were applied. It changes
+// nothing. See [Machine.Check].
+type CheckHash struct {
+	Index uint64   `codec:"Index"`
+	Hash  mvcc.Sum `codec:"Hash"`
+}
+
+// SetAutopilot writes the configuration of autopilot, in which the indexes mean
+// nothing. With CAS it is written only if the ModifyIndex of the one there is, or
+// zero if there is none, is Index. The result is whether it was written.
+type SetAutopilot struct {
+	Config AutopilotConfig `codec:"Config"`
+	CAS    bool            `codec:"CAS"`
+	Index  uint64          `codec:"Index"`
+}
+
 // Result is what a command came to.
 type Result struct {
 	// OK is whether the command's precondition held. Commands without one are

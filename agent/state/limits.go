@@ -21,4 +21,8 @@ const (
 	// maxKeptBuffer bounds in bytes what an encoder of commands that waits for the
 	// next one may hold, so that a large value is not paid for ever after.
 	maxKeptBuffer = 64 << 10
+	// maxHashes is how many state hashes are remembered to be compared: well
+	// beyond the history, so that a check of some minutes ago finds its own, at 24
+	// bytes each.
+	maxHashes = 1 << 16
 )

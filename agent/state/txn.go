@@ -111,6 +111,10 @@ func (tx *Txn) apply(cmd any) Result {
 	case *health.Transaction:
 		outcome := tx.transact(c)
 		return Result{OK: len(outcome.Errors) == 0, Txn: outcome}
+	case *SetAutopilot:
+		return Result{OK: tx.setAutopilot(c)}
+	case *CheckHash:
+		// The machine has compared it; the state stays as it is.
 	case *kv.Set:
 		tx.KV().Set(c)
 	case *kv.CAS:

@@ -25,6 +25,7 @@ import (
 const (
 	kindBegin      byte = 1  // version 1
 	kindTxn        byte = 2  // version 1
+	kindAutopilot  byte = 3  // version 2
 	kindSet        byte = 16 // version 1
 	kindCAS        byte = 17 // version 1
 	kindDelete     byte = 18 // version 1
@@ -35,6 +36,47 @@ const (
 	kindDeregister byte = 49 // version 1
 
 	kindMaySkip byte = 0x80
+
+	kindCheckHash byte = kindMaySkip | 4 // version 2
+)
+
+// Kinds of queries. They stand in no file, but servers and agents of different
+// versions send them to each other.
+const (
+	queryTxn           byte = 2  // version 2
+	queryAutopilot     byte = 3  // version 2
+	queryUsage         byte = 4  // version 2
+	queryGet           byte = 16 // version 2
+	queryList          byte = 17 // version 2
+	queryKeys          byte = 18 // version 2
+	queryNode          byte = 48 // version 2
+	queryNodes         byte = 49 // version 2
+	queryNodeServices  byte = 50 // version 2
+	queryInstances     byte = 51 // version 2
+	queryServices      byte = 52 // version 2
+	queryAddress       byte = 53 // version 2
+	queryService       byte = 64 // version 2
+	queryNodeChecks    byte = 65 // version 2
+	queryServiceChecks byte = 66 // version 2
+	queryStateChecks   byte = 67 // version 2
+)
+
+// Kinds of answers, by the type of their value. Likewise.
+const (
+	answerOutcome      byte = 2  // version 2
+	answerAutopilot    byte = 3  // version 2
+	answerUsage        byte = 4  // version 2
+	answerEntry        byte = 16 // version 2
+	answerEntries      byte = 17 // version 2
+	answerKeys         byte = 18 // version 2
+	answerNode         byte = 48 // version 2
+	answerNodes        byte = 49 // version 2
+	answerNodeDetail   byte = 50 // version 2
+	answerInstances    byte = 51 // version 2
+	answerServiceTags  byte = 52 // version 2
+	answerAddressOwner byte = 53 // version 2
+	answerHealth       byte = 64 // version 2
+	answerChecks       byte = 65 // version 2
 )
 
 // Tables of persisted rows, in the order in which a snapshot holds them.
@@ -52,7 +94,7 @@ const (
 
 // ProtocolVersion is the newest version of commands and tables that this
 // program knows.
-const ProtocolVersion = 1
+const ProtocolVersion = 2
 
 // formPlain is the only form of a body yet: msgpack, nothing around it.
 const formPlain byte = 1
@@ -63,6 +105,10 @@ func kindOf(cmd any) (byte, bool) {
 		return kindBegin, true
 	case *health.Transaction:
 		return kindTxn, true
+	case *SetAutopilot:
+		return kindAutopilot, true
+	case *CheckHash:
+		return kindCheckHash, true
 	case *kv.Set:
 		return kindSet, true
 	case *kv.CAS:
@@ -89,6 +135,10 @@ func newCommand(kind byte) any {
 		return new(Begin)
 	case kindTxn:
 		return new(health.Transaction)
+	case kindAutopilot:
+		return new(SetAutopilot)
+	case kindCheckHash:
+		return new(CheckHash)
 	case kindSet:
 		return new(kv.Set)
 	case kindCAS:
@@ -267,6 +317,15 @@ func Encode(cmd any, at int64, origin mvcc.Origin) ([]byte, error) {
 		commandEncoders.Put(e)
 	}
 	return b, nil
+}
+
+// Stamp sets the time in a log entry that another agent encoded, in Unix
+// milliseconds: the leader's own counts. What is too short for an entry is left
+// as it is; [CheckEntry] refuses it.
+func Stamp(entry []byte, at int64) {
+	if len(entry) >= headerLength {
+		binary.BigEndian.PutUint64(entry[2:], uint64(max(at, 0)))
+	}
 }
 
 // originLength is at least how many bytes appendOrigin appends after the length.

@@ -132,7 +132,7 @@ func TestEntriesThatCannotBeApplied(t *testing.T) {
 	}{
 		{"empty", nil, "shorter than its header"},
 		{"short", good[:11], "shorter than its header"},
-		{"unknown kind", change(func(b []byte) []byte { b[0] = 99; return b }), "kind 99 needs a newer Muster: this one knows protocol version 1"},
+		{"unknown kind", change(func(b []byte) []byte { b[0] = 99; return b }), "kind 99 needs a newer Muster: this one knows protocol version 2"},
 		{"unknown form", change(func(b []byte) []byte { b[1] = 2; return b }), "form 2 needs a newer Muster"},
 		{"origin cut off", good[:13], "origin of 30 bytes is cut off"},
 		{"text cut off", change(func(b []byte) []byte { b[12] = 200; return b }), "is cut off"},
@@ -176,19 +176,42 @@ func TestApplyPanicsAtWhatItCannotDecode(t *testing.T) {
 	NewMachine().Apply(&raft.Log{Index: 77, Data: b})
 }
 
+// versionOf is the protocol version that a kind of command came in.
+func versionOf(kind byte) int {
+	switch kind {
+	case kindAutopilot, kindCheckHash:
+		return 2
+	}
+	return 1
+}
+
 // TestGoldenEntries holds the log's format: what was once written is read for
 // ever, and gives the same state.
 func TestGoldenEntries(t *testing.T) {
-	path := filepath.Join("testdata", "entries-1.golden")
-	if *update {
-		var out bytes.Buffer
-		for _, kind := range kinds() {
-			fmt.Fprintf(&out, "%d %x\n", kind, mustEncode(t, filled(t, kind)))
+	seen := 0
+	for version := 1; version <= ProtocolVersion; version++ {
+		path := filepath.Join("testdata", fmt.Sprintf("entries-%d.golden", version))
+		if *update {
+			var out bytes.Buffer
+			for _, kind := range kinds() {
+				if versionOf(kind) == version {
+					fmt.Fprintf(&out, "%d %x\n", kind, mustEncode(t, filled(t, kind)))
+				}
+			}
+			if err := os.WriteFile(path, out.Bytes(), 0o644); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if err := os.WriteFile(path, out.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		seen += readGolden(t, path, version)
 	}
+	if seen != len(kinds()) {
+		t.Errorf("%d golden entries for %d kinds", seen, len(kinds()))
+	}
+}
+
+// readGolden holds the entries of one version to what this program writes and
+// reads, and returns how many there are.
+func readGolden(t *testing.T, path string, version int) int {
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
@@ -201,6 +224,9 @@ func TestGoldenEntries(t *testing.T) {
 		if _, err := fmt.Sscanf(lines.Text(), "%d %s", &kind, &text); err != nil {
 			t.Fatal(err)
 		}
+		if versionOf(kind) != version {
+			t.Errorf("kind %d stands among the entries of version %d", kind, version)
+		}
 		want, err := hex.DecodeString(text)
 		if err != nil {
 			t.Fatal(err)
@@ -212,9 +238,7 @@ func TestGoldenEntries(t *testing.T) {
 			t.Errorf("kind %d is read as %+v, %v", kind, cmd, err)
 		}
 	}
-	if seen != len(kinds()) {
-		t.Errorf("%d golden entries for %d kinds", seen, len(kinds()))
-	}
+	return seen
 }
 
 func FuzzDecode(f *testing.F) {
