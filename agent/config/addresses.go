@@ -93,19 +93,19 @@ func fill(main netip.Addr, v4, v6 *netip.Addr) {
 // expanded returns the words of a setting of addresses, with its template filled
 // in.
 func (r *resolver) expanded(path string) []string {
-	return r.filled(path, r.text(path))
+	return r.filled(r.in[path].pos, path, r.text(path))
 }
 
 // filled returns the words of a text, with its template filled in.
-func (r *resolver) filled(path, text string) []string {
+func (r *resolver) filled(pos Pos, path, text string) []string {
 	if strings.Contains(text, "{{") {
 		filled, err := r.host.expand(text)
 		if err != nil {
-			r.fail(path, ": cannot fill in the template: %v", err)
+			r.errs.add(pos, "%s: cannot fill in the template %q: %v", path, shorten(text), err)
 			return nil
 		}
 		if strings.TrimSpace(filled) == "" {
-			r.fail(path, ": the template %q gives no address", shorten(text))
+			r.errs.add(pos, "%s: the template %q gives no address", path, shorten(text))
 		}
 		text = filled
 	}
@@ -246,7 +246,7 @@ func (r *resolver) listeners() {
 	}{
 		{"server RPC", "ports.server", c.BindAddr, c.Ports.Server},
 		{"LAN gossip", "ports.serf_lan", c.SerfLANAddr, c.Ports.SerfLAN},
-		{"WAN gossip", "ports.serf_wan", c.BindAddr, c.Ports.SerfWAN},
+		{"WAN gossip", "ports.serf_wan", r.wan, c.Ports.SerfWAN},
 	} {
 		if l.ip.IsValid() && l.port > 0 {
 			all = append(all, listener{l.what, l.path, netip.AddrPortFrom(l.ip, uint16(l.port))})

@@ -38,21 +38,22 @@ func (r *resolver) joining() {
 // joinAddresses returns the addresses of a list, with its templates filled in.
 func (r *resolver) joinAddresses(path string) []string {
 	var out []string
-	for _, text := range r.list(path) {
+	for i, text := range r.list(path) {
+		pos := r.in[path].element(i)
 		text = strings.TrimSpace(text)
 		if provider, ok := providerOf(text); ok {
-			r.note(path, ": nothing is found with %q: addresses of machines in a cloud are not looked up, so name them, or a DNS name that has them all", "provider="+shorten(provider))
+			r.warn(pos, path+": nothing is found with %q: addresses of machines in a cloud are not looked up, so name them, or a DNS name that has them all", "provider="+shorten(provider))
 			out = append(out, text)
 			continue
 		}
 		if !strings.Contains(text, "{{") {
 			if text == "" {
-				r.fail(path, " must not have an empty address")
+				r.failElement(path, i, " must not have an empty address")
 			}
 			out = append(out, text)
 			continue
 		}
-		out = append(out, r.filled(path, text)...)
+		out = append(out, r.filled(pos, path, text)...)
 	}
 	return out
 }

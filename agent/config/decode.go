@@ -103,6 +103,7 @@ func (d *decoder) value(n *node, f *field, path string, out File) {
 		return
 	}
 	s := setting{pos: n.pos, written: path, value: v}
+	s.elements, s.entries = n.places()
 	if key.Alias {
 		key = table.paths[key.New].key
 		if old, twice := out[key.Path]; twice {

@@ -17,9 +17,11 @@ import (
 // definitions makes registrations and checks of the records. A service that has
 // the ID of an earlier one takes its place, and so does a check.
 func (r *resolver) definitions() {
+	r.exposed()
 	services := value[[]record](r, "services")
 	first := map[string]int{}
 	var places []Pos
+	ids := checkIDs{}
 	for _, s := range services {
 		reg, err := s.registration()
 		if err != nil {
@@ -27,17 +29,97 @@ func (r *resolver) definitions() {
 			continue
 		}
 		r.out.Warnings = append(r.out.Warnings, s.effectless()...)
-		if i, twice := first[reg.Service.ID]; twice {
-			r.warn(s.pos, "service %q replaces the one with the same ID at %v", reg.Service.ID, places[i])
-			r.out.Services[i], places[i] = *reg, s.pos
-			continue
+		id := reg.Service.ID
+		if id == catalog.ServerService {
+			r.errs.add(s.at("service.id", "service.name"), "service ID %q is reserved for the servers of the cluster", id)
 		}
-		first[reg.Service.ID] = len(places)
-		r.out.Services, places = append(r.out.Services, *reg), append(places, s.pos)
-		r.unsafe(s.pos, reg.Service.Name)
+		i, twice := first[id]
+		if twice {
+			r.warn(s.pos, "service %q replaces the one with the same ID at %v", id, places[i])
+			r.out.Services[i], places[i] = *reg, s.pos
+			ids.forget(id)
+		} else {
+			first[id] = len(places)
+			r.out.Services, places = append(r.out.Services, *reg), append(places, s.pos)
+			r.unsafe(s.pos, reg.Service.Name)
+		}
+		for i, c := range s.checks() {
+			r.runnable(c, &reg.Checks[i])
+			r.newCheckID(ids, c, &reg.Checks[i])
+		}
 	}
-	r.nodeChecks()
+	r.nodeChecks(ids, first)
 }
+
+// exposed warns of an agent on which everybody who reaches its HTTP may run
+// programs.
+func (r *resolver) exposed() {
+	if r.out.EnableScriptChecks && len(r.out.HTTPAllowWriteFrom) == 0 {
+		r.note("enable_script_checks", " = true without http_config.allow_write_http_from lets everybody who reaches HTTP run programs on this machine: enable_local_script_checks allows script checks from files only")
+	}
+}
+
+// checkIDs is where checks stand, by ID.
+type checkIDs map[string]checkPlace
+
+// checkPlace is where a check stands, and the ID of its service.
+type checkPlace struct {
+	pos     Pos
+	service string
+}
+
+// forget removes the checks of a service.
+func (ids checkIDs) forget(service string) {
+	maps.DeleteFunc(ids, func(_ string, c checkPlace) bool { return c.service == service })
+}
+
+// newCheckID warns of a check that takes the place of another. Those within one
+// service were compared before.
+func (r *resolver) newCheckID(ids checkIDs, s record, d *check.Definition) {
+	if before, twice := ids[d.ID]; twice {
+		r.warn(s.pos, "check %q replaces the one with the same ID at %v", d.ID, before.pos)
+	}
+	ids[d.ID] = checkPlace{s.pos, d.ServiceID}
+}
+
+// runnable checks whether this agent may carry out a check, and warns of parts
+// of it that have no effect.
+func (r *resolver) runnable(s record, d *check.Definition) {
+	name := shorten(d.ID)
+	if d.ID == health.SerfHealth || d.ID == health.NodeMaintenance || strings.HasPrefix(d.ID, health.ServiceMaintenancePrefix) {
+		r.errs.add(s.at("check.id", "check.name"), "check ID %q is reserved", name)
+	}
+	if d.RunsCommand() && !r.out.EnableLocalScripts {
+		r.errs.add(s.at("check.args"), "check %q: script checks are disabled: set enable_local_script_checks = true to allow those of files", name)
+	}
+	kind := d.Kind()
+	if err := check.Available(kind); err != nil {
+		r.errs.add(s.pos, "check %q: %v", name, err)
+	}
+	for _, of := range kindKeys {
+		if v, ok := s.values[of.path]; ok && of.kind != kind && !v.inert(table.paths[of.path].key) && !of.part(kind) {
+			r.warn(v.pos, "check %q: %s has no effect, because this is a check of kind %s", name, of.path, kind)
+		}
+	}
+	if v, ok := s.values["check.interval"]; ok && d.Interval > 0 && d.Interval < check.MinInterval {
+		r.warn(v.pos, "check %q: check.interval = %v is less than %v, so it runs every %v", name, d.Interval, check.MinInterval, check.MinInterval)
+	}
+	if v, ok := s.values["check.deregister_critical_service_after"]; ok && d.DeregisterCriticalServiceAfter > 0 && d.ServiceID == "" {
+		r.warn(v.pos, "check %q: check.deregister_critical_service_after has no effect, because the check belongs to no service", name)
+	}
+}
+
+// kindKeys are the keys that make a check one of a kind.
+var kindKeys = []kindKey{
+	{"check.ttl", check.TTL}, {"check.http", check.HTTP}, {"check.tcp", check.TCP}, {"check.udp", check.UDP}, {"check.grpc", check.GRPC},
+	{"check.docker_container_id", check.Docker}, {"check.args", check.Script}, {"check.h2ping", check.H2Ping}, {"check.os_service", check.OSService},
+}
+
+// kindKey is a key and the kind that it asks for.
+type kindKey struct{ path, kind string }
+
+// part reports whether the key is needed for a check of another kind too.
+func (k kindKey) part(kind string) bool { return k.path == "check.args" && kind == check.Docker }
 
 // unsafe warns of a service that DNS cannot name.
 func (r *resolver) unsafe(pos Pos, name string) {
@@ -46,9 +128,10 @@ func (r *resolver) unsafe(pos Pos, name string) {
 	}
 }
 
-func (r *resolver) nodeChecks() {
+// nodeChecks makes checks of the records that stand outside of services, given
+// those in services and the IDs of all services.
+func (r *resolver) nodeChecks(ids checkIDs, services map[string]int) {
 	first := map[string]int{}
-	var places []Pos
 	for _, s := range value[[]record](r, "checks") {
 		d, err := s.check()
 		if err == nil && d.ID == "" && d.Name == "" {
@@ -62,13 +145,17 @@ func (r *resolver) nodeChecks() {
 		if d.Name == "" {
 			d.Name = d.ID
 		}
+		r.runnable(s, d)
+		r.newCheckID(ids, s, d)
+		if _, known := services[d.ServiceID]; d.ServiceID != "" && !known {
+			r.warn(s.at("check.service_id"), "check %q: no service of this configuration has the ID %q, so a client must have registered it before the agent starts", shorten(d.ID), shorten(d.ServiceID))
+		}
 		if i, twice := first[d.ID]; twice {
-			r.warn(s.pos, "check %q replaces the one with the same ID at %v", d.ID, places[i])
-			r.out.Checks[i], places[i] = *d, s.pos
+			r.out.Checks[i] = *d
 			continue
 		}
-		first[d.ID] = len(places)
-		r.out.Checks, places = append(r.out.Checks, *d), append(places, s.pos)
+		first[d.ID] = len(r.out.Checks)
+		r.out.Checks = append(r.out.Checks, *d)
 	}
 }
 
@@ -111,6 +198,22 @@ func get[V any](s record, path string) V {
 	return v
 }
 
+// at returns where the first of some keys stands that the record has, or where
+// the record does.
+func (s record) at(paths ...string) Pos {
+	for _, path := range paths {
+		if v, ok := s.values[path]; ok {
+			return v.pos
+		}
+	}
+	return s.pos
+}
+
+// checks returns the records of the checks of a service, in their order.
+func (s record) checks() []record {
+	return slices.Concat(get[[]record](s, "service.checks"), get[[]record](s, "service.check"))
+}
+
 // registration makes a valid registration of the record of a service.
 func (s record) registration() (*check.Registration, error) {
 	reg := &check.Registration{Token: get[string](s, "service.token"), Service: catalog.Service{
@@ -139,9 +242,13 @@ func (s record) registration() (*check.Registration, error) {
 		reg.Service.Proxy = text
 	}
 	if err := check.ValidateWeights(reg.Service.Weights); err != nil {
-		return nil, s.wrong("service", reg.Service.Name, fmt.Errorf("weights: %w", err))
+		pos := s.at("service.weights.passing", "service.weights.warning")
+		return nil, s.wrongAt(pos, "service", reg.Service.Name, fmt.Errorf("weights: %w", err))
 	}
-	for _, c := range slices.Concat(get[[]record](s, "service.checks"), get[[]record](s, "service.check")) {
+	if pos, err := metaFault(s.values["service.meta"]); err != nil {
+		return nil, s.wrongAt(pos, "service", reg.Service.Name, fmt.Errorf("Invalid Service Meta: %w", err))
+	}
+	for _, c := range s.checks() {
 		d, err := c.check()
 		if err != nil {
 			return nil, err
@@ -172,7 +279,12 @@ func doubled(checks []check.Definition) string {
 
 // wrong is an error about a record, at its place.
 func (s record) wrong(what, name string, err error) error {
-	return positionError{s.pos, fmt.Sprintf("%s %q: %v", what, shorten(name), err)}
+	return s.wrongAt(s.pos, what, name, err)
+}
+
+// wrongAt is an error about a record, at the place of one of its keys.
+func (s record) wrongAt(pos Pos, what, name string, err error) error {
+	return positionError{pos, fmt.Sprintf("%s %q: %v", what, shorten(name), err)}
 }
 
 // weights are one each unless the record says otherwise.
@@ -269,12 +381,12 @@ func (s record) check() (*check.Definition, error) {
 		return nil, s.wrong("check", name, err)
 	}
 	if kind := d.Kind(); !check.Supported(kind) {
-		return nil, s.wrong("check", name, fmt.Errorf("kind %s is not supported yet; this agent runs http, tcp and ttl checks", kind))
+		return nil, s.wrong("check", name, check.Unsupported(kind))
 	}
 	switch d.Status {
 	case "", health.Passing, health.Warning, health.Critical:
 	default:
-		return nil, s.wrong("check", name, fmt.Errorf("status must be passing, warning or critical, but is %q", shorten(strings.TrimSpace(string(d.Status)))))
+		return nil, s.wrongAt(s.at("check.status"), "check", name, fmt.Errorf("status must be passing, warning or critical, but is %q", shorten(strings.TrimSpace(string(d.Status)))))
 	}
 	return d, nil
 }

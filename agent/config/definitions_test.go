@@ -86,8 +86,8 @@ func TestDefinitionFaults(t *testing.T) {
 		name, text, want string
 	}{
 		{"service without a name", `service { id = "x" }`, at + `9: service "": Missing service name`},
-		{"metadata", `service { name = "x", meta { "a b" = "c" } }`, at + `9: service "x": Invalid Service Meta: Couldn't load metadata pair ('a b', 'c')`},
-		{"no weight", `service { name = "x", weights { passing = 0 } }`, at + `9: service "x": weights: Passing must be greater than 0`},
+		{"metadata", `service { name = "x", meta { "a b" = "c" } }`, at + `30: service "x": Invalid Service Meta: Couldn't load metadata pair ('a b', 'c')`},
+		{"no weight", `service { name = "x", weights { passing = 0 } }`, at + `43: service "x": weights: Passing must be greater than 0`},
 		{"no weight at all", `service { name = "x", weights { passing = 0, warning = 0 } }`, `Passing must be greater than 0`},
 		{"negative weight", `service { name = "x", weights { warning = -1 } }`, `DNS Weight must be between 0 and 65535`},
 		{"large weight", `service { name = "x", weights { passing = 65536 } }`, `DNS Weight must be between 0 and 65535`},
@@ -103,11 +103,26 @@ func TestDefinitionFaults(t *testing.T) {
 		{"no kind", `check { id = "c" }`, `check "c": Invalid check: TTL must be > 0 for TTL checks`},
 		{"thresholds", `check { id = "c", ttl = "1s", failures_before_warning = 2, failures_before_critical = 1 }`, `FailuresBeforeWarning can't be higher than FailuresBeforeCritical`},
 		{"alias and HTTP", `check { id = "c", alias_node = "n", http = "http://x", interval = "1s" }`, `check "c": Invalid check:`},
-		{"status", `check { id = "c", ttl = "1s", status = "splendid" }`, `check "c": status must be passing, warning or critical, but is "splendid"`},
+		{"status", `check { id = "c", ttl = "1s", status = "splendid" }`, at + `40: check "c": status must be passing, warning or critical, but is "splendid"`},
 		{"no name", `check { ttl = "1s" }`, at + `7: check without id and name`},
-		{"kind of later work", `check { id = "c", grpc = "x:1", interval = "1s" }`, at + `7: check "c": kind grpc is not supported yet; this agent runs http, tcp and ttl checks`},
-		{"script", `service { name = "x", check { name = "c", args = ["true"], interval = "1s" } }`, at + `29: check "c": kind script is not supported yet`},
-		{"alias", `check { id = "c", alias_service = "x" }`, `check "c": kind alias is not supported yet`},
+		{"alias and TTL", `check { id = "c", alias_node = "n", ttl = "1s" }`, `check "c": Invalid check:`},
+		{"negative output", `check { id = "c", ttl = "1s", output_max_size = -1 }`, at + `49: check.output_max_size must be at least 0, but is -1`},
+		{"script", `service { name = "x", check { name = "c", args = ["true"], interval = "1s" } }`,
+			at + `50: check "service:x": script checks are disabled: set enable_local_script_checks = true to allow those of files`},
+		{"script in a container", `check { id = "c", docker_container_id = "d", args = ["true"], interval = "1s" }`, at + `53: check "c": script checks are disabled`},
+		{"no leave for scripts of files", `check { id = "c", args = ["true"], interval = "1s" }
+			enable_local_script_checks = false`, `check "c": script checks are disabled`},
+		{"script without interval", `enable_script_checks = true, check { id = "c", args = ["true"] }`, `check "c": Invalid check: Interval must be > 0`},
+		{"TCP without interval", `check { id = "c", tcp = "x:1" }`, `check "c": Invalid check: Interval must be > 0`},
+		{"UDP without interval", `check { id = "c", udp = "x:1" }`, `check "c": Invalid check: Interval must be > 0`},
+		{"gRPC without interval", `check { id = "c", grpc = "x:1" }`, `check "c": Invalid check: Interval must be > 0`},
+		{"HTTP/2 without interval", `check { id = "c", h2ping = "x:1" }`, `check "c": Invalid check: Interval must be > 0`},
+		{"service of the system without interval", `check { id = "c", os_service = "x" }`, `check "c": Invalid check: Interval must be > 0`},
+		{"negative thresholds", `check { id = "c", ttl = "1s", success_before_passing = -1 }`, `check.success_before_passing must be at least 0, but is -1`},
+		{"reserved service", `service { name = "consul" }`, at + `18: service ID "consul" is reserved for the servers of the cluster`},
+		{"reserved check", `check { id = "serfHealth", ttl = "1s" }`, at + `14: check ID "serfHealth" is reserved`},
+		{"reserved check of a service", `service { name = "x", check { id = "_service_maintenance:x", ttl = "1s" } }`, at + `36: check ID "_service_maintenance:x" is reserved`},
+		{"check of maintenance", `check { name = "_node_maintenance", ttl = "1s" }`, at + `16: check ID "_node_maintenance" is reserved`},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -116,6 +131,67 @@ func TestDefinitionFaults(t *testing.T) {
 				t.Errorf("got  %v\nwant %s", err, test.want)
 			}
 		})
+	}
+}
+
+// Every kind of check, with all of its fields, as the runner gets it.
+func TestCheckKinds(t *testing.T) {
+	tests := []struct {
+		text string
+		want check.Definition
+	}{
+		{`http = "https://x/", method = "PUT", header { A = ["b"] }, body = "b", disable_redirects = true, tls_server_name = "n", tls_skip_verify = true, interval = "5s", timeout = "2s"`,
+			check.Definition{HTTP: "https://x/", Method: "PUT", Header: map[string][]string{"A": {"b"}}, Body: "b", DisableRedirects: true, TLSServerName: "n", TLSSkipVerify: true,
+				Interval: 5 * time.Second, Timeout: 2 * time.Second}},
+		{`tcp = "x:1", tcp_use_tls = true, interval = "5s"`, check.Definition{TCP: "x:1", TCPUseTLS: true, Interval: 5 * time.Second}},
+		{`udp = "x:1", interval = "5s"`, check.Definition{UDP: "x:1", Interval: 5 * time.Second}},
+		{`grpc = "x:1/s", grpc_use_tls = true, interval = "5s"`, check.Definition{GRPC: "x:1/s", GRPCUseTLS: true, Interval: 5 * time.Second}},
+		{`h2ping = "x:1", interval = "5s"`, check.Definition{H2PING: "x:1", H2PingUseTLS: true, Interval: 5 * time.Second}},
+		{`h2ping = "x:1", h2ping_use_tls = false, interval = "5s"`, check.Definition{H2PING: "x:1", Interval: 5 * time.Second}},
+		{`args = ["a", "b"], interval = "5s", timeout = "1m"`, check.Definition{ScriptArgs: []string{"a", "b"}, Interval: 5 * time.Second, Timeout: time.Minute}},
+		{`docker_container_id = "d", shell = "/bin/sh", args = ["a"], interval = "5s"`,
+			check.Definition{DockerContainerID: "d", Shell: "/bin/sh", ScriptArgs: []string{"a"}, Interval: 5 * time.Second}},
+		{`alias_service = "x", interval = "5s"`, check.Definition{AliasService: "x", Interval: 5 * time.Second}},
+		{`alias_node = "n", alias_service = "y"`, check.Definition{AliasNode: "n", AliasService: "y"}},
+		{`ttl = "5s", success_before_passing = 1, failures_before_warning = 2, failures_before_critical = 3, output_max_size = 10, deregister_critical_service_after = "1h"`,
+			check.Definition{TTL: 5 * time.Second, SuccessBeforePassing: 1, FailuresBeforeWarning: 2, FailuresBeforeCritical: 3, OutputMaxSize: 10, DeregisterCriticalServiceAfter: time.Hour}},
+	}
+	for _, test := range tests {
+		t.Run(test.text, func(t *testing.T) {
+			text := `enable_local_script_checks = true, service { name = "x", check { id = "c", name = "n", notes = "o", status = "warning", ` + test.text + ` } }`
+			c, err := load(Sources{Dev: true, HCL: []string{text}}, testHost())
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := test.want
+			want.ID, want.Name, want.Notes, want.Status, want.ServiceID = "c", "n", "o", health.Warning, "x"
+			if got := c.Services[0].Checks[0]; !reflect.DeepEqual(got, want) {
+				t.Errorf("got  %+v\nwant %+v", got, want)
+			}
+			if len(c.Warnings) > 0 {
+				t.Errorf("warnings %q", c.Warnings)
+			}
+		})
+	}
+}
+
+// Kinds that no agent of Linux runs are known when files are read, not only
+// when the agent starts.
+func TestUnavailableKind(t *testing.T) {
+	want := check.Available(check.OSService)
+	_, err := load(Sources{Dev: true, HCL: []string{`check { id = "c", os_service = "x", interval = "1s" }`}}, testHost())
+	switch {
+	case want == nil && err != nil, want != nil && (err == nil || !strings.Contains(err.Error(), want.Error())):
+		t.Errorf("got %v, want %v", err, want)
+	}
+}
+
+// What a client registers is for the agent to judge that gets it.
+func TestParseServicesLeavesLeave(t *testing.T) {
+	dir := folder(t, map[string]string{"a.hcl": `service { name = "a", check { args = ["true"], interval = "1s" } }`})
+	services, err := ParseServices(filepath.Join(dir, "a.hcl"))
+	if err != nil || len(services) != 1 || len(services[0].Checks) != 1 {
+		t.Errorf("got %+v, %v", services, err)
 	}
 }
 

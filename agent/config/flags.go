@@ -96,7 +96,18 @@ func (v *flagValue) Set(text string) error {
 	if fault := v.key.fault(value); fault != "" {
 		return fmt.Errorf("it %s", fault)
 	}
-	v.into.add(v.key, setting{pos: Pos{File: "flag -" + v.name}, written: v.key.Path, value: value})
+	place := Pos{File: "flag -" + v.name}
+	s := setting{pos: place, written: v.key.Path, value: value}
+	switch value := value.(type) {
+	case []string:
+		s.elements = []Pos{place}
+	case map[string]string:
+		s.entries = map[string]Pos{}
+		for name := range value {
+			s.entries[name] = place
+		}
+	}
+	v.into.add(v.key, s)
 	return nil
 }
 

@@ -232,10 +232,8 @@ var agentKeys = []Key{
 	{Path: "enable_debug", Type: Bool},
 
 	// Checks.
-	{Path: "enable_script_checks", Type: Bool, Flag: "enable-script-checks", Usage: "allow script checks from files and from the API",
-		Support: Later, Note: "script checks do not run yet"},
-	{Path: "enable_local_script_checks", Type: Bool, Flag: "enable-local-script-checks", Usage: "allow script checks from files",
-		Support: Later, Note: "script checks do not run yet"},
+	{Path: "enable_script_checks", Type: Bool, Flag: "enable-script-checks", Usage: "allow script checks from files and from the API"},
+	{Path: "enable_local_script_checks", Type: Bool, Flag: "enable-local-script-checks", Usage: "allow script checks from files"},
 	{Path: "check_update_interval", Type: Duration},
 	{Path: "check_output_max_size", Type: Int, Range: positive, Flag: "check_output_max_size", Usage: "limit of a check's output in bytes"},
 	{Path: "discard_check_output", Type: Bool},

@@ -267,7 +267,7 @@ func TestNeedsRestart(t *testing.T) {
 		want       []string
 	}{
 		{"nothing", `node_meta { a = "1" }`, nil},
-		{"what can be reloaded", "node_meta { a = \"2\" }\nlog_level = \"warn\"\nservice { name = \"a\" }\nwatches = [{ type = \"key\" }]", nil},
+		{"what can be reloaded", "node_meta { a = \"2\" }\nlog_level = \"warn\"\nservice { name = \"a\" }\nwatches = [{ type = \"nodes\", args = [\"x\"] }]", nil},
 		{"what has no effect", `acl { down_policy = "deny" }`, nil},
 		{"what cannot", "ports { http = 9 }\ndatacenter = \"x\"\nhttp_config { response_headers { a = \"b\" } }",
 			[]string{"datacenter", "http_config.response_headers", "ports.http"}},

@@ -25,6 +25,26 @@ type setting struct {
 	// map[string]string, map[string][]string, map[string]time.Duration,
 	// map[string]record, []record or *node, depending on the key's type.
 	value any
+	// elements are where those of a list stand, and entries where those of a map
+	// do, because several sources may have given them.
+	elements []Pos
+	entries  map[string]Pos
+}
+
+// element returns where an element of a list stands.
+func (s setting) element(i int) Pos {
+	if i < len(s.elements) {
+		return s.elements[i]
+	}
+	return s.pos
+}
+
+// entry returns where an entry of a map stands.
+func (s setting) entry(name string) Pos {
+	if pos, ok := s.entries[name]; ok {
+		return pos
+	}
+	return s.pos
 }
 
 // record is an object of a list: a service or a check.
@@ -56,18 +76,22 @@ func merged(t Type, a, b setting) setting {
 	switch t {
 	case Strings:
 		b.value = slices.Concat(a.value.([]string), b.value.([]string))
+		b.elements = slices.Concat(a.elements, b.elements)
 	case Objects:
 		b.value = slices.Concat(a.value.([]record), b.value.([]record))
 	case StringMap:
 		b.value = over(a.value.(map[string]string), b.value.(map[string]string))
+		b.entries = over(a.entries, b.entries)
 	case DurationMap:
 		b.value = over(a.value.(map[string]time.Duration), b.value.(map[string]time.Duration))
+		b.entries = over(a.entries, b.entries)
 	}
 	return b
 }
 
 func over[V any](a, b map[string]V) map[string]V {
-	out := maps.Clone(a)
+	out := make(map[string]V, len(a)+len(b))
+	maps.Copy(out, a)
 	maps.Copy(out, b)
 	return out
 }
@@ -91,6 +115,8 @@ func (s setting) inert(key *Key) bool {
 	case []string:
 		return len(v) == 0
 	case map[string]string:
+		return len(v) == 0
+	case []record:
 		return len(v) == 0
 	case *node:
 		return v.inert()

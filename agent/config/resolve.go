@@ -3,9 +3,11 @@ package config
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +26,7 @@ type resolver struct {
 	host host
 	out  *Config
 	errs *problems
+	wan  netip.Addr // where gossip between datacenters is to listen
 }
 
 func (r *resolver) resolve() {
@@ -37,6 +40,7 @@ func (r *resolver) resolve() {
 	r.sockets()
 	r.joining()
 	r.gossip()
+	r.later()
 	r.listeners()
 	r.leaving()
 	r.dns()
@@ -95,6 +99,11 @@ func (r *resolver) fail(path, format string, args ...any) {
 	r.errs.append(fmt.Errorf("%s", text))
 }
 
+// failElement adds an error about an element of a list.
+func (r *resolver) failElement(path string, i int, format string, args ...any) {
+	r.errs.add(r.in[path].element(i), "%s", path+fmt.Sprintf(format, args...))
+}
+
 func (r *resolver) warn(pos Pos, format string, args ...any) {
 	r.out.Warnings = append(r.out.Warnings, pos.String()+": "+fmt.Sprintf(format, args...))
 }
@@ -124,8 +133,8 @@ func (r *resolver) identity() {
 		r.fail("node_id", " must be a UUID as in \"01234567-89ab-cdef-0123-456789abcdef\", but is %q", shorten(c.NodeID))
 	}
 	c.NodeMeta = r.pairs("node_meta")
-	if err := check.ValidateMeta(c.NodeMeta); err != nil {
-		r.fail("node_meta", ": %v", err)
+	if pos, err := metaFault(r.in["node_meta"]); err != nil {
+		r.errs.add(pos, "node_meta: %v", err)
 	}
 	c.TaggedAddresses = r.pairs("tagged_addresses")
 	if region, zone := r.text("locality.region"), r.text("locality.zone"); region != "" || zone != "" {
@@ -134,6 +143,17 @@ func (r *resolver) identity() {
 			r.fail("locality.zone", " = %q needs locality.region", zone)
 		}
 	}
+}
+
+// metaFault returns what is wrong with metadata, and where.
+func metaFault(s setting) (Pos, error) {
+	meta, _ := s.value.(map[string]string)
+	for _, key := range slices.Sorted(maps.Keys(meta)) {
+		if err := check.ValidateMeta(map[string]string{key: meta[key]}); err != nil {
+			return s.entry(key), err
+		}
+	}
+	return s.pos, check.ValidateMeta(meta)
 }
 
 func (r *resolver) datacenter(path, name string) {
@@ -300,14 +320,14 @@ func (r *resolver) http() {
 // networks returns the networks of a list (RFC 4632 §3.1).
 func (r *resolver) networks(path string) []netip.Prefix {
 	var out []netip.Prefix
-	for _, text := range r.list(path) {
+	for i, text := range r.list(path) {
 		network, err := netip.ParsePrefix(strings.TrimSpace(text))
 		if err != nil {
-			r.fail(path, " must be networks as in \"10.0.0.0/8\", but one is %q", shorten(text))
+			r.failElement(path, i, " must be networks as in \"10.0.0.0/8\", but one is %q", shorten(text))
 			continue
 		}
 		if address := network.Addr(); address.Is4In6() {
-			r.fail(path, " must have IPv4 networks in their own form, but one is %q", shorten(text))
+			r.failElement(path, i, " must have IPv4 networks in their own form, but one is %q", shorten(text))
 			continue
 		}
 		out = append(out, network.Masked())

@@ -31,11 +31,33 @@ func (r *resolver) renamed() {
 		if target.Support == Works || target.Support == Ignored || old.inert(target) {
 			r.warn(old.pos, "%s is an old name: use %s", old.written, key.New)
 		}
+		old = r.translated(path, old)
 		if s, ok := r.in[key.New]; ok && target.Type == Strings {
 			old = merged(Strings, s, old)
 		}
 		r.in[key.New] = old
 	}
+}
+
+// oldTLSVersions are what versions of TLS were once called.
+var oldTLSVersions = map[string]string{"tls10": "TLSv1_0", "tls11": "TLSv1_1", "tls12": "TLSv1_2", "tls13": "TLSv1_3"}
+
+// translated returns the setting of an old name with what its value is called
+// now, and sets what else the old name asked for.
+func (r *resolver) translated(path string, old setting) setting {
+	switch text, _ := old.value.(string); path {
+	case "tls_min_version":
+		if name, ok := oldTLSVersions[text]; ok {
+			r.warn(old.pos, "%s = %q is an old spelling of %q", old.written, text, name)
+			old.value = name
+		}
+	case "acl_replication_token":
+		const also = "acl.enable_token_replication"
+		if _, ok := r.in[also]; !ok && text != "" {
+			r.in[also] = setting{pos: Pos{File: builtIn}, written: also, value: true}
+		}
+	}
+	return old
 }
 
 // supported warns of settings without an effect and refuses those that the
@@ -100,7 +122,7 @@ func same(a, b setting) bool {
 		w, ok := b.value.(*node)
 		return ok && fmt.Sprint(v.plain()) == fmt.Sprint(w.plain())
 	case []record:
-		// Definitions are compared by who runs them.
+		// What these records say is compared once it is resolved.
 		return true
 	}
 	return a.value == b.value

@@ -85,6 +85,21 @@ func (n *node) plain() any {
 	return nil
 }
 
+// places returns where the elements of a list of texts, or the entries of an
+// object, stand.
+func (n *node) places() (elements []Pos, entries map[string]Pos) {
+	for _, e := range n.list {
+		elements = append(elements, e.pos)
+	}
+	if len(n.members) > 0 {
+		entries = make(map[string]Pos, len(n.members))
+		for _, m := range n.members {
+			entries[m.key] = m.pos
+		}
+	}
+	return elements, entries
+}
+
 // inert reports whether the value asks for nothing: it is empty, or all that is
 // in it is.
 func (n *node) inert() bool {
