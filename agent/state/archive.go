@@ -1,7 +1,14 @@
 package state
 
 import (
+	"archive/tar"
+	"bufio"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 )
@@ -49,54 +56,279 @@ type ArchiveServer struct {
 	Address  string
 }
 
+// The files of an archive, in their order.
+const (
+	archiveMeta  = "meta.json"
+	archiveState = "state.bin"
+	archiveSums  = "SHA256SUMS"
+)
+
+// archiveVersion is the form of an archive.
+const archiveVersion = 1
+
 // WriteArchive writes a snapshot for people: a gzipped tar of meta.json,
 // state.bin and SHA256SUMS. Of meta the caller gives Index (zero: that of v),
 // Term, the configuration, Muster and Datacenter; the rest is filled in. It
-// returns what was written.
+// returns the meta that was written. One view and one meta give the same bytes
+// each time.
 func WriteArchive(w io.Writer, v *View, meta ArchiveMeta) (ArchiveMeta, error) {
-	return meta, errNotBuilt
+	// A tar names the size of a file before it: the first round only counts.
+	sum := sha256.New()
+	size := &counter{}
+	if err := WriteSnapshot(io.MultiWriter(sum, size), v); err != nil {
+		return meta, err
+	}
+	if size.n > MaxArchiveState {
+		return meta, fmt.Errorf("a state of %d bytes exceeds the limit of an archive, %d bytes", size.n, MaxArchiveState)
+	}
+	if meta.Index == 0 {
+		meta.Index = v.Index
+	}
+	if meta.Index < v.Index {
+		return meta, fmt.Errorf("an archive of index %d cannot hold a state of index %d", meta.Index, v.Index)
+	}
+	cluster := v.Cluster()
+	meta.Version = archiveVersion
+	meta.ID = fmt.Sprintf("%d-%d-%d", meta.Term, meta.Index, v.At)
+	meta.Size = size.n
+	meta.Protocol = ProtocolVersion
+	meta.Cluster = hex.EncodeToString(cluster[:])
+	meta.StateHash = v.sum.String()
+	meta.At = time.UnixMilli(v.At).UTC()
+	head, err := json.MarshalIndent(&meta, "", "  ")
+	if err != nil {
+		return meta, err
+	}
+	head = append(head, '\n')
+
+	zip := gzip.NewWriter(w)
+	out := tar.NewWriter(zip)
+	sums := sumLine(sha256.Sum256(head), archiveMeta) + sumLine([sha256.Size]byte(sum.Sum(nil)), archiveState)
+	err = errors.Join(
+		addFile(out, archiveMeta, int64(len(head)), meta.At, func(w io.Writer) error { _, err := w.Write(head); return err }),
+		addFile(out, archiveState, size.n, meta.At, func(w io.Writer) error { return WriteSnapshot(w, v) }),
+		addFile(out, archiveSums, int64(len(sums)), meta.At, func(w io.Writer) error { _, err := io.WriteString(w, sums); return err }),
+	)
+	if err != nil {
+		return meta, err
+	}
+	return meta, errors.Join(out.Close(), zip.Close())
+}
+
+// counter counts the bytes that are written to it.
+type counter struct{ n int64 }
+
+func (c *counter) Write(b []byte) (int, error) {
+	c.n += int64(len(b))
+	return len(b), nil
+}
+
+// sumLine is a line as sha256sum(1) writes it.
+func sumLine(sum [sha256.Size]byte, name string) string { return fmt.Sprintf("%x  %s\n", sum, name) }
+
+func addFile(out *tar.Writer, name string, size int64, at time.Time, write func(io.Writer) error) error {
+	head := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o600, Size: size, ModTime: at.Truncate(time.Second), Format: tar.FormatUSTAR}
+	if err := out.WriteHeader(head); err != nil {
+		return err
+	}
+	return write(out)
 }
 
 // VerifyArchive reads an archive to its last byte, and takes nothing in it on
-// trust. Its state is written to state, unless that is nil, and returned as a
-// view. Until it returns without an error nothing may be done with either.
+// trust: its files, their order and sizes, their checksums and all that
+// [ReadSnapshot] looks at must hold. Its state is written to state, unless that
+// is nil, and returned as a view. Until it has returned without an error nothing
+// may be done with either.
 func VerifyArchive(r io.Reader, state io.Writer) (ArchiveMeta, *View, error) {
-	return ArchiveMeta{}, nil, errNotBuilt
+	packed := bufio.NewReaderSize(r, blockSize)
+	zip, err := gzip.NewReader(packed)
+	if err != nil {
+		return ArchiveMeta{}, nil, fmt.Errorf("%s: %w", textDecompress, err)
+	}
+	zip.Multistream(false)
+	a := &archiveReader{in: &inflater{r: zip}}
+	a.tar = tar.NewReader(a.in)
+	meta, view, err := a.read(state)
+	if a.in.err != nil {
+		err = a.in.err // it says more than what followed from it
+	}
+	if err != nil {
+		return ArchiveMeta{}, nil, err
+	}
+	if _, err := packed.ReadByte(); !errors.Is(err, io.EOF) {
+		return ArchiveMeta{}, nil, errors.New("damaged archive: something stands behind its end")
+	}
+	return meta, view, nil
+}
+
+// textDecompress begins the error of what is no gzip, or is cut off or damaged.
+// Clients know the text.
+const textDecompress = "failed to decompress snapshot"
+
+// inflater keeps the first error of the decompression.
+type inflater struct {
+	r   io.Reader
+	err error
+}
+
+func (i *inflater) Read(b []byte) (int, error) {
+	n, err := i.r.Read(b)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = fmt.Errorf("%s: %w", textDecompress, err)
+		i.err = err
+	}
+	return n, err
+}
+
+// archiveReader reads an archive file by file.
+type archiveReader struct {
+	in  *inflater
+	tar *tar.Reader
+}
+
+func (a *archiveReader) read(state io.Writer) (ArchiveMeta, *View, error) {
+	var meta ArchiveMeta
+	head, err := a.small(archiveMeta, maxArchiveMeta)
+	if err != nil {
+		return meta, nil, err
+	}
+	if err := json.Unmarshal(head, &meta); err != nil {
+		return meta, nil, fmt.Errorf("damaged archive: cannot read its %s: %w", archiveMeta, err)
+	}
+	if meta.Version != archiveVersion {
+		return meta, nil, fmt.Errorf("an archive of version %d cannot be read: this program knows version %d", meta.Version, archiveVersion)
+	}
+	view, sum, err := a.state(meta, state)
+	if err != nil {
+		return meta, nil, err
+	}
+	sums, err := a.small(archiveSums, maxArchiveSums)
+	if err != nil {
+		return meta, nil, err
+	}
+	if want := sumLine(sha256.Sum256(head), archiveMeta) + sumLine(sum, archiveState); string(sums) != want {
+		return meta, nil, fmt.Errorf("damaged archive: its files are not those of its %s, which should be\n%s", archiveSums, want)
+	}
+	return meta, view, a.end()
+}
+
+// state reads the state and holds it to what the meta says of it.
+func (a *archiveReader) state(meta ArchiveMeta, state io.Writer) (*View, [sha256.Size]byte, error) {
+	var none [sha256.Size]byte
+	size, err := a.next(archiveState, MaxArchiveState)
+	if err != nil {
+		return nil, none, err
+	}
+	if size != meta.Size {
+		return nil, none, fmt.Errorf("damaged archive: its %s is %d bytes instead of the %d that its %s says", archiveState, size, meta.Size, archiveMeta)
+	}
+	sum := sha256.New()
+	var out io.Writer = sum
+	kept := &keeper{w: state}
+	if state != nil {
+		out = io.MultiWriter(sum, kept)
+	}
+	view, err := ReadSnapshot(io.TeeReader(a.tar, out))
+	if kept.err != nil {
+		return nil, none, fmt.Errorf("cannot keep the state of an archive: %w", kept.err)
+	}
+	if err != nil {
+		return nil, none, err
+	}
+	cluster := view.Cluster()
+	switch {
+	case meta.Index < view.Index:
+		// The log would go on below what the state holds.
+		return nil, none, fmt.Errorf("damaged archive: its %s says index %d, and its state stands at %d", archiveMeta, meta.Index, view.Index)
+	case meta.Cluster != hex.EncodeToString(cluster[:]):
+		return nil, none, fmt.Errorf("damaged archive: its %s names the cluster %s, and its state %x", archiveMeta, meta.Cluster, cluster)
+	case meta.StateHash != view.sum.String():
+		return nil, none, fmt.Errorf("damaged archive: its %s names the state hash %s, and its state has %s", archiveMeta, meta.StateHash, view.sum)
+	}
+	return view, [sha256.Size]byte(sum.Sum(nil)), nil
+}
+
+// keeper keeps the error of a writer.
+type keeper struct {
+	w   io.Writer
+	err error
+}
+
+func (k *keeper) Write(b []byte) (int, error) {
+	n, err := k.w.Write(b)
+	k.err = err
+	return n, err
+}
+
+// next goes to the next file, which must have this name, and returns its size.
+func (a *archiveReader) next(name string, limit int64) (int64, error) {
+	head, err := a.tar.Next()
+	switch {
+	case errors.Is(err, io.EOF):
+		return 0, fmt.Errorf("damaged archive: it ends before its %s", name)
+	case err != nil:
+		return 0, fmt.Errorf("damaged archive: before its %s: %w", name, err)
+	case head.Name != name:
+		return 0, fmt.Errorf("this is not an archive of Muster's state: %q stands where %s is expected", head.Name, name)
+	case head.Typeflag != tar.TypeReg:
+		return 0, fmt.Errorf("this is not an archive of Muster's state: its %s is no plain file", name)
+	case head.Size > limit:
+		return 0, fmt.Errorf("the %s of an archive is %d bytes, which exceeds the limit of %d", name, head.Size, limit)
+	}
+	return head.Size, nil
+}
+
+// small reads a file that is small.
+func (a *archiveReader) small(name string, limit int64) ([]byte, error) {
+	if _, err := a.next(name, limit); err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(a.tar)
+	if err != nil {
+		return nil, fmt.Errorf("damaged archive: in its %s: %w", name, err)
+	}
+	return b, nil
+}
+
+// end reads what is left, so that the checksum of the compression is looked at.
+func (a *archiveReader) end() error {
+	head, err := a.tar.Next()
+	if err == nil {
+		return fmt.Errorf("damaged archive: %q stands behind its %s", head.Name, archiveSums)
+	}
+	if !errors.Is(err, io.EOF) {
+		return fmt.Errorf("damaged archive: behind its %s: %w", archiveSums, err)
+	}
+	n, err := io.Copy(io.Discard, io.LimitReader(a.in, maxArchiveTail+1))
+	if err != nil {
+		return err
+	}
+	if n > maxArchiveTail {
+		return fmt.Errorf("damaged archive: more than %d bytes stand behind its last file", maxArchiveTail)
+	}
+	return nil
 }
 
 // Rehome copies a snapshot (the state.bin of an archive) and gives it the ID of
 // another cluster, so that a restore does not change who the cluster is.
-func Rehome(in io.Reader, out io.Writer, cluster ClusterID) error { return errNotBuilt }
-
-// Rehome returns v with the ID of another cluster.
-func (v *View) Rehome(cluster ClusterID) *View { return v }
-
-// InspectOptions says how keys are counted: by the first Depth parts of their
-// names between slashes, those that begin with Filter only.
-type InspectOptions struct {
-	Keys   bool
-	Depth  int
-	Filter string
+func Rehome(in io.Reader, out io.Writer, cluster ClusterID) error {
+	v, err := ReadSnapshot(in)
+	if err != nil {
+		return err
+	}
+	return WriteSnapshot(out, v.Rehome(cluster))
 }
 
-// Inspection is what is in a snapshot.
-type Inspection struct {
-	Types []Amount // by the order of tables
-	Keys  []Amount // by prefix, largest first
-	Size  int64
+// Rehome returns a view like v with the ID of another cluster, or without one
+// if cluster is zero. It belongs to no machine.
+func (v *View) Rehome(cluster ClusterID) *View {
+	tx := v.begin(newRowEncoder(), v.Index, v.At)
+	if cluster == (ClusterID{}) {
+		tx.Facts().Delete(factCluster)
+	} else {
+		tx.Facts().Set(factCluster, &Fact{Name: factCluster, Value: cluster[:]})
+	}
+	next := tx.commit()
+	next.line, next.gone = 0, make(chan struct{})
+	return next
 }
-
-// Amount is how many rows there are under a name and how many bytes they are.
-type Amount struct {
-	Name  string
-	Count int
-	Size  int64
-}
-
-// Inspect counts what is in v.
-func (v *View) Inspect(o InspectOptions) Inspection { return Inspection{} }
-
-// WriteJSON writes every row of v as a line {"Type":…,"Data":…}.
-func (v *View) WriteJSON(w io.Writer) error { return errNotBuilt }
-
-var errNotBuilt = errors.New("not built yet")

@@ -63,14 +63,19 @@ func (v *View) autopilot(w *mvcc.Watch) *AutopilotConfig {
 	if !ok {
 		return nil
 	}
-	return readAutopilot(f)
+	return mustReadAutopilot(f)
 }
 
 // readAutopilot reads what setAutopilot wrote.
-func readAutopilot(f *Fact) *AutopilotConfig {
+func readAutopilot(f *Fact) (*AutopilotConfig, error) {
 	c := new(AutopilotConfig)
-	if err := newDecoder().decode(f.Value, c); err != nil {
-		// The row's hash was checked: no damage, but a fault of the program.
+	return c, decodeBody(f.Value, c)
+}
+
+// mustReadAutopilot reads a row of a view, which was looked at when it came in.
+func mustReadAutopilot(f *Fact) *AutopilotConfig {
+	c, err := readAutopilot(f)
+	if err != nil {
 		panic(fmt.Sprintf("state: cannot read the configuration of autopilot: %v", err))
 	}
 	return c
@@ -91,7 +96,7 @@ func (tx *Txn) setAutopilot(c *SetAutopilot) bool {
 	next.CreateIndex, next.ModifyIndex = tx.index, tx.index
 	var modified uint64
 	if f, ok := tx.Facts().Get(factAutopilot); ok {
-		old := readAutopilot(f)
+		old := mustReadAutopilot(f)
 		next.CreateIndex, modified = old.CreateIndex, old.ModifyIndex
 	}
 	if c.CAS && c.Index != modified {

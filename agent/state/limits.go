@@ -25,4 +25,16 @@ const (
 	// beyond the history, so that a check of some minutes ago finds its own, at 24
 	// bytes each.
 	maxHashes = 1 << 16
+	// MaxArchiveState bounds the state in an archive in bytes, written and read:
+	// it is held in memory as a whole, beside the one that it replaces, and a few
+	// kilobytes could otherwise unfold to any size.
+	MaxArchiveState = 1 << 30
+	// maxArchiveMeta bounds meta.json of an archive in bytes: room for thousands of
+	// servers.
+	maxArchiveMeta = 1 << 20
+	// maxArchiveSums bounds SHA256SUMS of an archive in bytes: two lines.
+	maxArchiveSums = 4 << 10
+	// maxArchiveTail bounds in bytes what may stand behind the last file of an
+	// archive: a tar is filled up to whole records, of 10 KiB by most programs.
+	maxArchiveTail = 64 << 10
 )

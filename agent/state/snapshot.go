@@ -142,6 +142,11 @@ func ReadSnapshot(r io.Reader) (*View, error) {
 	if view.Cluster() != cluster {
 		return nil, errors.New("damaged snapshot: the cluster ID in its header is not the one in its rows")
 	}
+	if f, ok := view.facts.Get(factAutopilot, nil); ok {
+		if _, err := readAutopilot(f); err != nil {
+			return nil, fmt.Errorf("damaged snapshot: the configuration of autopilot: %w", err)
+		}
+	}
 	return view, nil
 }
 

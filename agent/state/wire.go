@@ -207,6 +207,31 @@ func newRow(table byte) any {
 	return nil
 }
 
+// tableName is what people call the rows of a table.
+func tableName(table byte) string {
+	switch table {
+	case tableFacts:
+		return "Fact"
+	case tableEntries:
+		return "KV"
+	case tableTombstones:
+		return "KVTombstone"
+	case tableKVMarks:
+		return "KVMark"
+	case tableNodes:
+		return "Node"
+	case tableServices:
+		return "Service"
+	case tableCatalogMarks:
+		return "CatalogMark"
+	case tableChecks:
+		return "Check"
+	case tableHealthMarks:
+		return "HealthMark"
+	}
+	return fmt.Sprintf("Table%d", table)
+}
+
 // handle is how rows and bodies are written. Only codec tags count: the library
 // would otherwise take json tags for its own, and drop fields from the log that
 // only JSON leaves out. Canonical sorts maps, so equal rows are equal bytes.
