@@ -15,13 +15,15 @@ import (
 // that cannot be used, and none is left out.
 func TestLongLogIsCheckedWhole(t *testing.T) {
 	const entries = 5*checkShare + 7
-	log := raft.NewInmemStore()
+	var all []*raft.Log
 	for i := uint64(1); i <= entries; i++ {
-		if err := log.StoreLog(&raft.Log{Index: i, Term: 1, Data: binary.BigEndian.AppendUint64(nil, i)}); err != nil {
-			t.Fatal(err)
-		}
+		all = append(all, &raft.Log{Index: i, Term: 1, Data: binary.BigEndian.AppendUint64(nil, i)})
 	}
-	s := &stores{dir: t.TempDir(), log: log}
+	log := newBolt(t)
+	if err := log.StoreLogs(all); err != nil {
+		t.Fatal(err)
+	}
+	s := &stores{dir: t.TempDir(), bolt: log}
 	for _, from := range []uint64{1, 2, entries - 1, entries, entries + 1} {
 		var seen atomic.Uint64
 		if err := s.checkEntries(from, entries, func([]byte) error { seen.Add(1); return nil }); err != nil || seen.Load() != entries+1-from {

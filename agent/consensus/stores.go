@@ -11,7 +11,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 )
@@ -34,14 +33,15 @@ var (
 	keyLastVoteTerm = []byte("LastVoteTerm")
 )
 
-// stores is where a node keeps its data. This file alone knows what they are
-// made of.
+// stores is where a node keeps its data. This file and bolt.go alone know what
+// they are made of.
 type stores struct {
 	dir       string
 	log       raft.LogStore
 	stable    raft.StableStore
 	snapshots *newestSnapshot
 	file      io.Closer
+	bolt      *boltStore // what all is stored in, nil in memory
 
 	watch   *diskWatch
 	entries *watchedLog    // under log
@@ -100,7 +100,7 @@ func (s *stores) watchOver(log raft.LogStore, stable raft.StableStore, path stri
 
 // assemble puts together the stores of a folder whose log is open, and checks
 // that they fit.
-func assemble(cfg Config, db *raftboltdb.BoltStore, logger hclog.Logger) (*stores, error) {
+func assemble(cfg Config, db *boltStore, logger hclog.Logger) (*stores, error) {
 	dir := cfg.Dir
 	files, err := raft.NewFileSnapshotStoreWithLogger(dir, RetainedSnapshots, logger)
 	if err != nil {
@@ -114,7 +114,7 @@ func assemble(cfg Config, db *raftboltdb.BoltStore, logger hclog.Logger) (*store
 	if cfg.faults.space != nil {
 		free.look = cfg.faults.space
 	}
-	s := &stores{dir: dir, file: db, room: free, snapshots: &newestSnapshot{
+	s := &stores{dir: dir, file: db, bolt: db, room: free, snapshots: &newestSnapshot{
 		SnapshotStore: &tidySnapshots{SnapshotStore: files, dir: dir, room: free},
 	}}
 	s.watchOver(db, db, filepath.Join(dir, logFile), cfg.faults, logger)
@@ -137,7 +137,7 @@ func assemble(cfg Config, db *raftboltdb.BoltStore, logger hclog.Logger) (*store
 }
 
 // openLog opens the log file of a folder, and makes it in an empty one.
-func openLog(dir string) (*raftboltdb.BoltStore, error) {
+func openLog(dir string) (*boltStore, error) {
 	path := filepath.Join(dir, logFile)
 	info, err := os.Stat(path)
 	switch {
@@ -197,13 +197,13 @@ func boltOptions(readOnly bool) *bbolt.Options {
 
 // openBolt opens the log file for reading and writing. Every commit is synced
 // to disk.
-func openBolt(path, dir string) (db *raftboltdb.BoltStore, err error) {
+func openBolt(path, dir string) (db *boltStore, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			db, err = nil, damaged(path, dir, fmt.Errorf("%v", cause))
 		}
 	}()
-	db, err = raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: boltOptions(false), MsgpackUseNewTimeFormat: true})
+	db, err = newBoltStore(path, boltOptions(false))
 	if err != nil {
 		return nil, boltError(path, dir, err)
 	}
@@ -320,21 +320,33 @@ func (s *stores) checkEntries(from, to uint64, check func([]byte) error) error {
 
 // checkPart checks some entries, and stops at the first that cannot be used.
 func (s *stores) checkPart(from, to uint64, check func([]byte) error) error {
-	for index := from; index <= to; index++ {
-		var entry raft.Log
-		if err := s.log.GetLog(index, &entry); err != nil {
-			return s.damage(fmt.Errorf("entry %d cannot be read: %w", index, err))
+	next := from
+	var entry raft.Log
+	err := s.bolt.each(from, to, func(index uint64, value []byte) error {
+		if index != next {
+			return errEnough
+		}
+		next++
+		if err := parseEntry(value, &entry); err != nil {
+			return fmt.Errorf("entry %d cannot be read: %w", index, err)
 		}
 		if entry.Index != index {
-			return s.damage(fmt.Errorf("entry %d says that it is entry %d", index, entry.Index))
+			return fmt.Errorf("entry %d says that it is entry %d", index, entry.Index)
 		}
 		if entry.Type == raft.LogCommand && check != nil {
 			if err := check(entry.Data); err != nil {
-				return s.damage(fmt.Errorf("entry %d cannot be applied: %w", index, err))
+				return fmt.Errorf("entry %d cannot be applied: %w", index, err)
 			}
 		}
+		return nil
+	})
+	if err == nil || errors.Is(err, errEnough) {
+		if next > to {
+			return nil
+		}
+		err = fmt.Errorf("entry %d cannot be read: %w", next, raft.ErrLogNotFound)
 	}
-	return nil
+	return s.damage(err)
 }
 
 // undoHalfBootstrap makes a server fresh again whose bootstrap was cut short

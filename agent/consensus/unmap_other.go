@@ -1,0 +1,6 @@
+//go:build !linux
+
+package consensus
+
+// unmapPages does nothing here.
+func unmapPages(uintptr, int) {}
