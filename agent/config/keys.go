@@ -75,6 +75,8 @@ type Key struct {
 	New string
 	// Alias is whether this is just another spelling of New.
 	Alias bool
+	// Secret is whether the value must not be shown.
+	Secret bool
 	// Reloadable is whether a change takes effect without a restart.
 	Reloadable bool
 }
@@ -181,7 +183,7 @@ var agentKeys = []Key{
 	// Gossip.
 	{Path: "serf_lan", Type: String, Flag: "serf-lan-bind", Usage: "address of gossip in the datacenter"},
 	{Path: "serf_lan_allowed_cidrs", Type: Strings, Flag: "serf-lan-allowed-cidrs", Usage: "network that gossip is accepted from; may be repeated"},
-	{Path: "encrypt", Type: String, Flag: "encrypt", Usage: "gossip key of 16, 24 or 32 bytes in base64"},
+	{Path: "encrypt", Type: String, Flag: "encrypt", Usage: "gossip key of 16, 24 or 32 bytes in base64", Secret: true},
 	{Path: "encrypt_verify_incoming", Type: Bool},
 	{Path: "encrypt_verify_outgoing", Type: Bool},
 	// Keys are kept nowhere but in the configuration.

@@ -15,6 +15,9 @@ const (
 	// MaxErrors is the number of errors that are reported together. A file of the
 	// wrong kind has thousands, and the first ones tell.
 	MaxErrors = 50
+	// MaxShown is the number of names that a list in a report shows. A line of the
+	// log is for reading.
+	MaxShown = 10
 )
 
 // Limits of what is written in files.

@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"maps"
-	"slices"
 )
 
 // Load reads all sources and returns what they say together. Errors name the
@@ -83,25 +82,4 @@ func (f File) split() (lists, others File) {
 		}
 	}
 	return lists, others
-}
-
-// NeedsRestart returns the paths of the keys that differ between two
-// configurations and take effect only after a restart, in order. Keys without
-// any effect are not among them.
-func NeedsRestart(old, new *Config) []string {
-	var paths []string
-	for path := range old.settings {
-		paths = append(paths, path)
-	}
-	for path := range new.settings {
-		if _, both := old.settings[path]; !both {
-			paths = append(paths, path)
-		}
-	}
-	paths = slices.DeleteFunc(paths, func(path string) bool {
-		key := table.paths[path].key
-		return key.Support != Works || key.Reloadable || same(old.settings[path], new.settings[path])
-	})
-	slices.Sort(paths)
-	return paths
 }

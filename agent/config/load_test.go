@@ -279,3 +279,72 @@ func TestNeedsRestart(t *testing.T) {
 		})
 	}
 }
+
+// What a reload takes over is told apart from what waits for a restart, which is
+// so as long as the agent was not restarted.
+func TestCompare(t *testing.T) {
+	with := func(text string) *Config {
+		t.Helper()
+		c, err := load(Sources{Dev: true, HCL: []string{text}}, testHost())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	started := with("node_meta { a = \"1\" }\ndatacenter = \"x\"\nencrypt = \"MDEyMzQ1Njc4OWFiY2RlZg==\"\nservice { name = \"a\" }\nservices { name = \"b\" }\ncheck { id = \"c\", ttl = \"1s\" }")
+	running := with("node_meta { a = \"1\" }\ndatacenter = \"y\"\nservice { name = \"a\" }\nservices { name = \"b\" }\ncheck { id = \"c\", ttl = \"1s\" }")
+	next := with("node_meta { a = \"2\" }\ndatacenter = \"y\"\nlog_level = \"warn\"\nserf_lan_allowed_cidrs = [\"10.0.0.0/8\"]\ndns_config { node_ttl = \"5s\" }\n" +
+		"services = [{ name = \"b\", port = 7 }, { name = \"d\" }]\ncheck { id = \"c\", ttl = \"1s\" }\nwatches { type = \"nodes\", args = [\"x\"] }")
+	show := func(changes []Change) []string {
+		var lines []string
+		for _, c := range changes {
+			lines = append(lines, c.String())
+		}
+		return lines
+	}
+	report := Compare(started, running, next)
+	if got, want := show(report.Applied), []string{
+		`dns_config.node_ttl: from unset to 5s`,
+		`log_level: from "DEBUG" to "warn"`,
+		`node_meta: from [a:1] to [a:2]`,
+		`services: 1 added (d), 1 changed (b), 1 removed (a)`,
+	}; !slices.Equal(got, want) {
+		t.Errorf("applied %q, want %q", got, want)
+	}
+	if got, want := show(report.Restart), []string{
+		`datacenter: from "x" to "y"`,
+		`encrypt: it is another one`,
+		`serf_lan_allowed_cidrs: from unset to ["10.0.0.0/8"]`,
+	}; !slices.Equal(got, want) {
+		t.Errorf("restart %q, want %q", got, want)
+	}
+	if report := Compare(started, started, with("encrypt = \"MDEyMzQ1Njc4OWFiY2RlZg==\"\nnode_meta { a = \"1\" }\ndatacenter = \"x\"\nservices = [{ name = \"b\" }, { name = \"a\" }]\ncheck { id = \"c\", ttl = \"1s\" }")); len(report.Applied)+len(report.Restart) > 0 {
+		t.Errorf("the same in another order: %+v", report)
+	}
+}
+
+// Every key that must be reloaded is known to be, or else that it is not yet.
+func TestReloadTable(t *testing.T) {
+	notYet := strings.Fields(`limits.http_max_conns_per_client limits.rpc_max_conns_per_client discard_check_output enable_debug
+		raft_snapshot_threshold raft_snapshot_interval raft_trailing_logs performance.raft_multiplier`)
+	for _, path := range strings.Fields(`services checks node_meta watches log_level recursors telemetry.prefix_filter
+		dns_config.node_ttl dns_config.only_passing dns_config.soa.min_ttl dns_config.recursor_timeout
+		limits.rpc_rate limits.rpc_max_burst limits.rpc_client_timeout limits.request_limits.mode cache.entry_fetch_rate
+		ui_config.enabled acl.tokens.default acl.tokens.agent tls.defaults.cert_file tls.https.key_file`) {
+		if !table.paths[path].key.Reloadable {
+			t.Errorf("%s needs a restart", path)
+		}
+	}
+	for _, path := range notYet {
+		if table.paths[path].key.Reloadable {
+			t.Errorf("%s is reloaded: take it out of this list", path)
+		}
+	}
+	for _, path := range strings.Fields(`ports.http bind_addr advertise_addr datacenter node_name node_id server bootstrap domain alt_domain data_dir encrypt
+		acl.enabled acl.default_policy gossip_lan.probe_interval retry_join enable_script_checks check_output_max_size check_update_interval
+		log_file log_json telemetry.statsd_address telemetry.filter_default limits.kv_max_value_size leave_on_terminate skip_leave_on_interrupt`) {
+		if table.paths[path].key.Reloadable {
+			t.Errorf("%s is reloaded", path)
+		}
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 )
 
 // renamed moves settings of old names to the new ones. The new one counts if
@@ -105,25 +104,3 @@ func (s setting) name(key *Key) string {
 
 // paths returns the paths of all settings in order.
 func (r *resolver) paths() []string { return slices.Sorted(maps.Keys(r.in)) }
-
-// same reports whether two settings have the same value, wherever they stand.
-func same(a, b setting) bool {
-	switch v := a.value.(type) {
-	case []string:
-		w, ok := b.value.([]string)
-		return ok && slices.Equal(v, w)
-	case map[string]string:
-		w, ok := b.value.(map[string]string)
-		return ok && maps.Equal(v, w)
-	case map[string]time.Duration:
-		w, ok := b.value.(map[string]time.Duration)
-		return ok && maps.Equal(v, w)
-	case *node:
-		w, ok := b.value.(*node)
-		return ok && fmt.Sprint(v.plain()) == fmt.Sprint(w.plain())
-	case []record:
-		// What these records say is compared once it is resolved.
-		return true
-	}
-	return a.value == b.value
-}
