@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -20,24 +21,39 @@ type Dialer struct {
 	// Resolve returns the address, as host and port, of the server with a
 	// node ID.
 	Resolve func(id string) (address string, err error)
+	// Net opens a connection to an address; nil is plain TCP.
+	Net func(ctx context.Context, address string) (net.Conn, error)
 }
 
 // Dial connects to the server with the given node ID and says hello for the
 // given protocol, all within timeout ([DialTimeout] if it is not positive). If
 // the server answered but did not accept, the error is a [Refusal].
 func (d Dialer) Dial(protocol byte, id string, timeout time.Duration) (net.Conn, error) {
+	return d.DialContext(context.Background(), protocol, id, timeout)
+}
+
+// DialContext is Dial that a context can end, too.
+func (d Dialer) DialContext(ctx context.Context, protocol byte, id string, timeout time.Duration) (net.Conn, error) {
 	if id == "" || len(id) > MaxIDBytes {
 		return nil, fmt.Errorf("cannot dial node %q: its ID has %d bytes, 1 to %d are possible", id, len(id), MaxIDBytes)
 	}
 	if timeout <= 0 {
 		timeout = DialTimeout
 	}
-	deadline := time.Now().Add(timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	deadline, _ := ctx.Deadline()
 	address, err := d.Resolve(id)
 	if err != nil {
 		return nil, fmt.Errorf("cannot dial node %q from node %q: no address: %w", id, d.ID, err)
 	}
-	conn, err := (&net.Dialer{Deadline: deadline}).Dial("tcp", address)
+	dial := d.Net
+	if dial == nil {
+		dial = func(ctx context.Context, address string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", address)
+		}
+	}
+	conn, err := dial(ctx, address)
 	if err != nil {
 		return nil, fmt.Errorf("cannot dial node %q from node %q: %w", id, d.ID, err)
 	}
@@ -45,7 +61,12 @@ func (d Dialer) Dial(protocol byte, id string, timeout time.Duration) (net.Conn,
 	if d.Cluster != nil {
 		h.cluster = d.Cluster()
 	}
-	if err := greet(conn, h, deadline); err != nil {
+	release := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	err = greet(conn, h, deadline)
+	if !release() && err == nil {
+		err = context.Cause(ctx) // it was closed just as it was ready
+	}
+	if err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("cannot dial node %q from node %q: %w", id, d.ID, err)
 	}

@@ -12,7 +12,7 @@ import (
 const (
 	// ProtocolRaft carries the calls of Raft between servers.
 	ProtocolRaft byte = 1
-	// ProtocolCalls is kept for the agents' own calls.
+	// ProtocolCalls carries the agents' own calls, by gRPC.
 	ProtocolCalls byte = 2
 )
 
@@ -45,6 +45,9 @@ const (
 	StatusBusy Status = 7
 	// StatusMalformed says that the hello could not be read.
 	StatusMalformed Status = 8
+	// StatusTooMany says that the dialer's address, or all together, have as
+	// many connections as the server allows.
+	StatusTooMany Status = 9
 )
 
 // String returns the status in words.
@@ -66,6 +69,8 @@ func (s Status) String() string {
 		return "busy"
 	case StatusMalformed:
 		return "malformed hello"
+	case StatusTooMany:
+		return "too many connections from this address, or in all"
 	}
 	return fmt.Sprintf("unknown status %d", byte(s))
 }

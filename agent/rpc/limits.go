@@ -132,6 +132,13 @@ const (
 	// KeepaliveMinTime is how often a client may ask without being cut off.
 	KeepaliveMinTime = 5 * time.Second
 
+	// ReplyWindowBytes is how much of a reply a server may send ahead of a
+	// caller that does not read, and ConnWindowBytes how much may be on its way
+	// on one connection, in either direction: enough for 100 MB/s at a round
+	// trip of ten milliseconds.
+	ReplyWindowBytes = 256 << 10
+	ConnWindowBytes  = 1 << 20
+
 	// ReadBufferBytes is what each connection keeps to read into. Small calls
 	// fit; what is longer is read past it.
 	ReadBufferBytes = 4096

@@ -7,7 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -37,9 +39,17 @@ type Mux struct {
 	calls *queue
 
 	mu       sync.Mutex
-	greeting map[net.Conn]struct{} // connections whose hello is not finished
+	greeting map[net.Conn]netip.Addr // connections whose hello is not finished, and whence they come
+	held     map[place]int           // connections in their hello or handed out, by whence; no zeros
 	closed   bool
 	warned   time.Time // when a refusal was last logged as a warning
+}
+
+// place is what connections are counted by: protocol (zero in the hello) and
+// the address they come from (the zero one for all together).
+type place struct {
+	protocol byte
+	from     netip.Addr
 }
 
 // NewMux returns a Mux on the listener of cfg. Nothing is accepted before Run.
@@ -50,12 +60,21 @@ func NewMux(cfg MuxConfig) *Mux {
 	if cfg.Cluster == nil {
 		cfg.Cluster = func() [16]byte { return [16]byte{} }
 	}
-	return &Mux{
+	if cfg.ConnsPerClient <= 0 {
+		cfg.ConnsPerClient = DefaultConnsPerClient
+	}
+	if cfg.Conns <= 0 {
+		cfg.Conns = DefaultConns
+	}
+	m := &Mux{
 		cfg:      cfg,
 		raft:     newQueue(cfg.Listener.Addr()),
 		calls:    newQueue(cfg.Listener.Addr()),
-		greeting: make(map[net.Conn]struct{}),
+		greeting: make(map[net.Conn]netip.Addr),
+		held:     make(map[place]int),
 	}
+	m.calls.lazy = true
+	return m
 }
 
 // Raft returns the listener of connections that speak [ProtocolRaft]. Closing
@@ -96,6 +115,7 @@ func (m *Mux) Close() error {
 	}
 	m.mu.Unlock()
 	_ = m.raft.Close()
+	_ = m.calls.Close()
 	if err := m.cfg.Listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("cannot close the server port: %w", err)
 	}
@@ -129,10 +149,13 @@ func (m *Mux) accept(ctx context.Context, handshakes *sync.WaitGroup) error {
 
 // greet starts the handshake of one connection, if there is room for it.
 func (m *Mux) greet(conn net.Conn, handshakes *sync.WaitGroup) {
+	from := addressOf(conn)
 	m.mu.Lock()
-	room, closed := len(m.greeting) < MaxHandshakes, m.closed
+	room := len(m.greeting) < MaxHandshakes && m.held[place{0, from}] < MaxHandshakesPerClient
+	closed := m.closed
 	if room && !closed {
-		m.greeting[conn] = struct{}{}
+		m.greeting[conn] = from
+		m.hold(0, from, 1)
 	}
 	m.mu.Unlock()
 	switch {
@@ -144,30 +167,90 @@ func (m *Mux) greet(conn net.Conn, handshakes *sync.WaitGroup) {
 		_ = conn.SetDeadline(time.Now().Add(lingerTimeout))
 		_, _ = conn.Write(m.refusal(StatusBusy))
 		_ = conn.Close()
-		m.cfg.Logger.Log(context.Background(), m.refusalLevel(), "refused a connection: too many handshakes", "from", conn.RemoteAddr(), "limit", MaxHandshakes)
+		m.cfg.Logger.Log(context.Background(), m.refusalLevel(), "refused a connection: too many handshakes", "from", conn.RemoteAddr(),
+			"limit", MaxHandshakes, "limit_per_client", MaxHandshakesPerClient)
 	default:
-		handshakes.Go(func() { m.handshake(conn) })
+		handshakes.Go(func() { m.handshake(conn, from) })
 	}
 }
 
+// addressOf returns the IP address that a connection comes from, or the zero
+// one, for which no limit per client holds.
+func addressOf(conn net.Conn) netip.Addr {
+	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap().WithZone("")
+	}
+	return netip.Addr{}
+}
+
+// hold counts connections of a client; m.mu is held. Clients without an
+// address are not counted one by one.
+func (m *Mux) hold(protocol byte, from netip.Addr, change int) {
+	if !from.IsValid() {
+		return
+	}
+	at := place{protocol, from}
+	if m.held[at] += change; m.held[at] == 0 {
+		delete(m.held, at)
+	}
+}
+
+// admit counts a connection that is to be handed out, if the limits let it.
+func (m *Mux) admit(protocol byte, from netip.Addr) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := place{protocol, netip.Addr{}}
+	if m.held[all] >= m.cfg.Conns || m.held[place{protocol, from}] >= m.cfg.ConnsPerClient && from.IsValid() {
+		return false
+	}
+	m.held[all]++
+	m.hold(protocol, from, 1)
+	return true
+}
+
+// dismiss takes back what admit counted.
+func (m *Mux) dismiss(protocol byte, from netip.Addr) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.held[place{protocol, netip.Addr{}}]--
+	m.hold(protocol, from, -1)
+}
+
+// counted is a connection that its Mux counts until it is closed.
+type counted struct {
+	net.Conn
+	once    sync.Once
+	dismiss func()
+}
+
+// Close closes the connection. It may be called more than once.
+func (c *counted) Close() error {
+	c.once.Do(c.dismiss)
+	return c.Conn.Close()
+}
+
 // handshake reads one hello, answers it, and hands the connection on.
-func (m *Mux) handshake(conn net.Conn) {
+func (m *Mux) handshake(conn net.Conn, from netip.Addr) {
 	defer m.greeted(conn)
 	_ = conn.SetDeadline(time.Now().Add(HandshakeTimeout))
 	h, err := readHello(conn)
 	status := m.judge(h, err)
+	if status == StatusAccepted && !m.admit(h.protocol, from) {
+		status = StatusTooMany
+	}
 	if status != StatusAccepted {
 		m.refuse(conn, h, status, err)
 		return
 	}
+	taken := &counted{Conn: conn, dismiss: func() { m.dismiss(h.protocol, from) }}
 	if _, err := conn.Write([]byte{byte(StatusAccepted)}); err != nil {
-		_ = conn.Close()
+		_ = taken.Close()
 		return
 	}
 	_ = conn.SetDeadline(time.Time{})
 	m.greeted(conn) // from here on it is its taker's to close
-	if err := m.raft.put(conn); err != nil {
-		_ = conn.Close()
+	if err := m.queueOf(h.protocol).put(taken); err != nil {
+		_ = taken.Close()
 	}
 }
 
@@ -175,7 +258,21 @@ func (m *Mux) handshake(conn net.Conn) {
 func (m *Mux) greeted(conn net.Conn) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.greeting, conn)
+	if from, ok := m.greeting[conn]; ok {
+		delete(m.greeting, conn)
+		m.hold(0, from, -1)
+	}
+}
+
+// queueOf returns the queue of a protocol, or nil if there is no such.
+func (m *Mux) queueOf(protocol byte) *queue {
+	switch protocol {
+	case ProtocolRaft:
+		return m.raft
+	case ProtocolCalls:
+		return m.calls
+	}
+	return nil
 }
 
 // judge decides how a hello, or the failure to read it, is answered.
@@ -185,16 +282,14 @@ func (m *Mux) judge(h hello, err error) Status {
 		return StatusUnknownForm
 	case err != nil:
 		return StatusMalformed
-	case h.protocol != ProtocolRaft && h.protocol != ProtocolCalls:
+	case m.queueOf(h.protocol) == nil:
 		return StatusUnknownProtocol
 	case !sameCluster(h.cluster, m.cfg.Cluster()):
 		return StatusWrongCluster
 	case h.target != m.cfg.ID:
 		return StatusWrongTarget
-	case h.protocol == ProtocolCalls:
-		return StatusNotServed
 	}
-	return m.raft.room()
+	return m.queueOf(h.protocol).room()
 }
 
 // refuse answers a hello that is not accepted, and ends its connection.
@@ -246,6 +341,8 @@ type queue struct {
 	address net.Addr
 	conns   chan net.Conn
 	done    chan struct{}
+	lazy    bool        // refuses until the first Accept
+	served  atomic.Bool // there was an Accept
 
 	mu     sync.Mutex // held while closing and while adding, so that nothing is added after the end
 	closed bool
@@ -258,6 +355,7 @@ func newQueue(address net.Addr) *queue {
 // Accept waits for the next connection, and fails with net.ErrClosed after
 // Close.
 func (q *queue) Accept() (net.Conn, error) {
+	q.served.Store(true)
 	select {
 	case <-q.done:
 		return nil, net.ErrClosed
@@ -299,7 +397,7 @@ func (q *queue) room() Status {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
-	case q.closed:
+	case q.closed || q.lazy && !q.served.Load():
 		return StatusNotServed
 	case len(q.conns) == cap(q.conns):
 		return StatusBusy
