@@ -79,6 +79,106 @@ func registration(i, port int) *health.Register {
 	}
 }
 
+// pool returns the entries of a service of n instances on n/2 nodes, as agents
+// register them: with a check of each node and one of each instance.
+func pool(tb testing.TB, n int) []health.Entry {
+	tb.Helper()
+	m := NewMachine()
+	for i := range n {
+		node, id := fmt.Sprintf("node-%04d", i/2), fmt.Sprintf("web-%d", i)
+		m.Apply(entry(tb, uint64(i+1), &health.Register{
+			Registration: catalog.Registration{
+				Node: catalog.Node{
+					Name: node, ID: fmt.Sprintf("7b1c9f5e-0000-4000-8000-%012d", i/2), Address: fmt.Sprintf("10.0.%d.%d", i/512, i/2%256),
+					TaggedAddresses: map[string]string{"lan": "10.0.0.1", "lan_ipv4": "10.0.0.1", "wan": "10.0.0.1", "wan_ipv4": "10.0.0.1"},
+					Meta:            map[string]string{"rack": fmt.Sprint(i % 8), "muster-version": "0.2.0"},
+				},
+				Service: &catalog.Service{
+					ID: id, Name: "web", Port: 8000 + i%1000, Address: "", Tags: []string{"v2", "primary", "http"},
+					Meta: map[string]string{"version": "2.1.7"}, Weights: catalog.Weights{Passing: 1, Warning: 1},
+				},
+			},
+			Checks: []health.Check{
+				{ID: health.SerfHealth, Name: health.SerfHealthName, Status: health.Passing, Output: health.SerfAlive},
+				{ID: "service:" + id, ServiceID: id, Name: "Service 'web' check", Status: health.Passing, Type: "http", Interval: "10s", Timeout: "1s",
+					Output: "HTTP GET http://127.0.0.1:8000/health: 200 OK Output: ok"},
+			},
+		}))
+	}
+	a, err := m.View().Answer(&health.ServiceQuery{Service: "web"}, nil)
+	if err != nil || len(a.Value.([]health.Entry)) != n {
+		tb.Fatal(err)
+	}
+	return a.Value.([]health.Entry)
+}
+
+// BenchmarkEntries measures how the entries of a service cross the wire, beside
+// what the library makes of the same entries.
+func BenchmarkEntries(b *testing.B) {
+	q := &health.ServiceQuery{Service: "web"}
+	for _, n := range []int{3, 50, 500} {
+		entries := pool(b, n)
+		ours, err := EncodeAnswer(entries)
+		if err != nil {
+			b.Fatal(err)
+		}
+		bare, err := encodeBody(nil, entries)
+		if err != nil {
+			b.Fatal(err)
+		}
+		// What the library makes of bytes that leave out as much as ours.
+		same, err := EncodeAnswer(apart(entries))
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(fmt.Sprintf("encode/%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := EncodeAnswer(entries); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(len(ours)), "bytes")
+		})
+		b.Run(fmt.Sprintf("encode-bare/%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := encodeBody(nil, entries); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(len(bare)), "bytes")
+		})
+		b.Run(fmt.Sprintf("decode/%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := DecodeAnswer(q, ours); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("decode-same/%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := DecodeAnswer(q, same); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		for name, body := range map[string][]byte{"decode-same-bare": same[2:], "decode-bare": bare} {
+			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					var v []health.Entry
+					if err := decodeBody(body, &v); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
 // BenchmarkServiceHealth measures the join of a service's instances with their
 // nodes and checks.
 func BenchmarkServiceHealth(b *testing.B) {

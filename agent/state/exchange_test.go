@@ -6,10 +6,12 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/muster-sd/muster/catalog"
 	"github.com/muster-sd/muster/health"
@@ -230,6 +232,143 @@ func TestAnswersOfAViewRoundTrip(t *testing.T) {
 			t.Fatalf("%T: %v", q, err)
 		}
 		mustAnswer(t, q, a.Value)
+	}
+}
+
+// apart returns equal entries that share nothing.
+func apart(entries []health.Entry) []health.Entry {
+	out := make([]health.Entry, len(entries))
+	for i, e := range entries {
+		n, s := *e.Node, *e.Service
+		out[i] = health.Entry{Node: &n, Service: &s}
+		for _, c := range e.Checks {
+			own := *c
+			out[i].Checks = append(out[i].Checks, &own)
+		}
+	}
+	return out
+}
+
+func TestEntriesAreMsgpackThatTheLibraryReads(t *testing.T) {
+	var entries []health.Entry
+	for _, v := range variants(t, reflect.TypeOf(entries)) {
+		entries = append(entries, v.([]health.Entry)...)
+	}
+	entries = append(entries, apart(pool(t, 20))...)
+	bare, err := encodeBody(nil, entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := readEntries(bare); err != nil || !reflect.DeepEqual(got, entries) {
+		t.Errorf("what the library wrote is read as\n%s (%v), want\n%s", printed(got), err, printed(entries))
+	}
+	var got []health.Entry
+	if err := decodeBody(appendEntries(nil, entries), &got); err != nil || !reflect.DeepEqual(got, entries) {
+		t.Errorf("the library reads\n%s (%v), want\n%s", printed(got), err, printed(entries))
+	}
+	if ours := appendEntries(nil, entries); len(ours) >= len(bare) {
+		t.Errorf("%d bytes, the library writes %d", len(ours), len(bare))
+	}
+}
+
+// TestEntriesWithOneFieldChanged tries every field alone, so that none is
+// forgotten or taken for another.
+func TestEntriesWithOneFieldChanged(t *testing.T) {
+	for _, base := range []health.Entry{
+		{Node: &catalog.Node{}, Service: &catalog.Service{}, Checks: []*health.Check{{}}},
+		variants(t, reflect.TypeOf([]health.Entry{}))[1].([]health.Entry)[0],
+	} {
+		seen := 0
+		try := func(path string) {
+			seen++
+			// Twice, so that the second could take what is the first one's.
+			mustAnswer(t, &health.ServiceQuery{}, []health.Entry{base, {Node: base.Node, Service: base.Service, Checks: base.Checks}})
+			mustAnswer(t, &health.ServiceQuery{}, apart([]health.Entry{base, base}))
+		}
+		eachField(t, base.Node, try)
+		eachField(t, base.Service, try)
+		for _, c := range base.Checks {
+			eachField(t, c, try)
+		}
+		if seen < 60 {
+			t.Errorf("%d fields were tried", seen)
+		}
+	}
+}
+
+func TestNumbersOfEntriesAtTheirEdges(t *testing.T) {
+	for _, n := range []int{0, 1, 127, 128, 255, 256, 65535, 65536, math.MaxInt32, math.MaxInt64, -1, -32, -33, -129, math.MinInt64} {
+		mustAnswer(t, &health.ServiceQuery{}, []health.Entry{{
+			Node:    &catalog.Node{ModifyIndex: uint64(n)},
+			Service: &catalog.Service{Port: n},
+			Checks:  []*health.Check{{Definition: health.Definition{Timeout: time.Duration(n)}}},
+		}})
+	}
+	for _, n := range []int{0, 1, 15, 16, 31, 32, 255, 256, 65535, 65536, 70000} {
+		tags := make([]string, n)
+		meta := map[string]string{}
+		for i := range tags {
+			tags[i] = fmt.Sprint(i)
+			meta[tags[i]] = "x"
+		}
+		mustAnswer(t, &health.ServiceQuery{}, []health.Entry{{Service: &catalog.Service{
+			Tags: tags, Meta: meta, Address: strings.Repeat("a", n), Proxy: make([]byte, n),
+		}}})
+	}
+}
+
+func TestDecodedEntriesShareWhatIsEqual(t *testing.T) {
+	entries := pool(t, 20)
+	b, err := EncodeAnswer(entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := DecodeAnswer(&health.ServiceQuery{}, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := v.([]health.Entry)
+	for i := 1; i < len(got); i++ {
+		sameNode := entries[i].Node == entries[i-1].Node
+		if (got[i].Node == got[i-1].Node) != sameNode || (got[i].Checks[0] == got[i-1].Checks[0]) != sameNode {
+			t.Errorf("entry %d shares its node %v, and its node's check %v, with the one before; want %v", i,
+				got[i].Node == got[i-1].Node, got[i].Checks[0] == got[i-1].Checks[0], sameNode)
+		}
+		if &got[i].Service.Tags[0] != &got[0].Service.Tags[0] || &got[i].Checks[1].ServiceTags[0] != &got[0].Service.Tags[0] {
+			t.Errorf("entry %d has tags of its own", i)
+		}
+		if got[i].Checks[1] == got[i-1].Checks[1] || got[i].Service == got[i-1].Service {
+			t.Errorf("entry %d is not its own", i)
+		}
+	}
+}
+
+func TestDamagedEntriesAreRefused(t *testing.T) {
+	body := appendEntries(nil, pool(t, 3))
+	for i := range body {
+		if _, err := readEntries(body[:i]); err == nil {
+			t.Errorf("entries cut off after %d of %d bytes were read", i, len(body))
+		}
+	}
+	for _, c := range []struct {
+		body []byte
+		want string
+	}{
+		{append(body, 0), "something stands behind the last entry"},
+		{[]byte{0x91, 0x81, 0xa4, 'N', 'o', 'd', 'e', 0}, "of the entry before, which has none"},
+		{[]byte{0x91, 0x81, 0xa6, 'C', 'h', 'e', 'c', 'k', 's', 0x91, 7}, "of the entry before, which has none"},
+		{[]byte{0xdd, 0xff, 0xff, 0xff, 0xff}, "the bytes end within a value"},
+		{[]byte{0x91, 0xa1, 'x'}, "byte 0xa1 at 1 begins no map"},
+		{append([]byte{0x91, 0x81, 0xa1, 'x'}, bytes.Repeat([]byte{0x91}, 100)...), "nested deeper than the limit of 32"},
+	} {
+		if _, err := readEntries(c.body); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%x: got %v, want an error with %q", c.body, err, c.want)
+		}
+	}
+	// A later program may write fields and entries that this one does not know.
+	later := []byte{0x91, 0x82, 0xa1, 'x', 0x92, 0xc7, 2, 5, 1, 2, 0xcb, 0, 0, 0, 0, 0, 0, 0, 0, 0xa4, 'N', 'o', 'd', 'e', 0x82, 0xa1, 'y', 0xd4, 1, 1, 0xa2, 'I', 'D', 0xa1, 'i'}
+	if got, err := readEntries(later); err != nil || got[0].Node.ID != "i" {
+		t.Errorf("fields of a later program: %+v, %v", got, err)
 	}
 }
 

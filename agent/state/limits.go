@@ -37,4 +37,13 @@ const (
 	// maxArchiveTail bounds in bytes what may stand behind the last file of an
 	// archive: a tar is filled up to whole records, of 10 KiB by most programs.
 	maxArchiveTail = 64 << 10
+	// maxFirstRows and maxFirstPairs are how many elements of a list or a map are
+	// made room for before they were seen: a damaged length costs no more.
+	maxFirstRows  = 1024
+	maxFirstPairs = 64
+	// maxSlab is how many rows of an answer are made at once. One that is kept
+	// keeps the others.
+	maxSlab = 64
+	// maxDepth is how deep the values of an unknown field may be nested.
+	maxDepth = 32
 )
