@@ -41,6 +41,13 @@ const (
 	// SweepInterval is the pause between two searches for instances that have been
 	// critical for too long.
 	SweepInterval = 30 * time.Second
+	// AliasPause is the shortest time between two reads of the catalog by one alias
+	// check, which bounds what a busy node costs.
+	AliasPause = 200 * time.Millisecond
+	// FlapWindow is how far back changes of status are counted, and MaxFlaps how
+	// many are remembered of a check.
+	FlapWindow = 10 * time.Minute
+	MaxFlaps   = 64
 	// MaxChecksPerCall is how many checks one registration in the catalog carries,
 	// which bounds the size of its log entry.
 	MaxChecksPerCall = 64

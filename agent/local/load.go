@@ -52,6 +52,7 @@ func (r *Registry) Load(fileServices []check.Registration, fileChecks []check.De
 		return err
 	}
 	l.purge()
+	l.noteDamage()
 	r.loaded = true
 	return nil
 }
@@ -62,9 +63,10 @@ type loading struct {
 	plan *plan
 	rows map[string]*catalog.Service // what will be there afterwards
 	gone []purged
-	// damaged is how many files of services could not be read. Their checks are
-	// then left alone.
-	damaged int
+	// damagedServices are the names of files of services that could not be read,
+	// or would have if they belonged to the ID in them. Their checks are then left
+	// alone.
+	damagedServices, damagedChecks []string
 }
 
 // purged is a persisted definition that is forgotten once the load succeeded.
@@ -193,9 +195,9 @@ func (l *loading) keptFromDisk() ([]*localCheck, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.damaged = damaged
+	l.damagedServices = damaged
 	var checks []*localCheck
-	_, err = l.store.readFolder(checksFolder, func(content []byte) (string, error) {
+	l.damagedChecks, err = l.store.readFolder(checksFolder, func(content []byte) (string, error) {
 		record, err := decodeCheck(content)
 		if err != nil {
 			return "", err
@@ -205,8 +207,8 @@ func (l *loading) keptFromDisk() ([]*localCheck, error) {
 			l.discard(checksFolder, id, whySource)
 			return id, nil
 		}
-		if err := checkNotReserved(id); err != nil {
-			return "", err
+		if err := checkNotReserved(id); err != nil && record.Check.Type != check.Maintenance {
+			return id, err
 		}
 		checks = append(checks, l.restoredCheck(record))
 		return id, nil
@@ -262,7 +264,7 @@ func (l *loading) addKept(checks []*localCheck) {
 			l.discard(checksFolder, id, whyConfigured)
 			continue
 		}
-		if c.row.ServiceID != "" && l.rows[c.row.ServiceID] == nil && l.damaged > 0 {
+		if c.row.ServiceID != "" && l.rows[c.row.ServiceID] == nil && len(l.damagedServices) > 0 {
 			l.cfg.Logger.Warn(logOrphan, "check", id, "service", c.row.ServiceID)
 			continue
 		}
@@ -332,4 +334,51 @@ func (l *loading) dropRest() {
 			}
 		}
 	}
+}
+
+// noteDamage remembers which files could not be read, so that what they stand for
+// is not taken from the catalog. What a file of the configuration defines is as
+// it should be.
+func (l *loading) noteDamage() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, name := range l.damagedServices {
+		l.damaged[servicesFolder+"/"+name] = true
+	}
+	for _, name := range l.damagedChecks {
+		l.damaged[checksFolder+"/"+name] = true
+	}
+	for id := range l.services {
+		l.mended(servicesFolder, id)
+	}
+	for id := range l.checks {
+		l.mended(checksFolder, id)
+	}
+}
+
+// isDamaged reports whether the definition of an ID could not be read. The lock
+// is held.
+func (r *Registry) isDamaged(folder, id string) bool {
+	if len(r.damaged) == 0 {
+		return false
+	}
+	name, old := fileNames(id)
+	return r.damaged[folder+"/"+name] || r.damaged[folder+"/"+old]
+}
+
+func (r *Registry) hasDamaged(service string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.isDamaged(servicesFolder, service)
+}
+
+// mended forgets that the definition of an ID could not be read: it was
+// registered again, or removed. The lock is held.
+func (r *Registry) mended(folder, id string) {
+	if len(r.damaged) == 0 {
+		return
+	}
+	name, old := fileNames(id)
+	delete(r.damaged, folder+"/"+name)
+	delete(r.damaged, folder+"/"+old)
 }

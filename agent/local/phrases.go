@@ -19,5 +19,10 @@ const (
 	logDamagedFile     = "Cannot read a persisted definition, it is left as it is"
 	logOrphan          = "Left out a persisted check, perhaps its service is in a damaged file"
 	logPurged          = "Removed a persisted definition"
+	logForeign         = "Removing what is not registered at this agent from its node in the catalog"
+	logForeignKept     = "The catalog has something under this node that is not registered at this agent"
+	logOverwritten     = "Others changed an entry of this agent in the catalog, it is written anew"
+	logTakenAway       = "Others removed an entry of this agent from the catalog, it is written anew"
+	logKeptDamaged     = "Left an entry in the catalog whose persisted definition cannot be read"
 	logStateFile       = "Cannot keep the state of a TTL check"
 )

@@ -140,8 +140,8 @@ func (r *Registry) markSynced(checks []*health.Check) {
 	defer r.mu.Unlock()
 	for _, row := range checks {
 		if c := r.checks[row.ID]; c != nil && c.row == row {
-			c.stopTimer()
-			c.later, c.synced = nil, true
+			c.noLonger()
+			c.synced = true
 		}
 	}
 }

@@ -89,8 +89,13 @@ func notReserved(reg *check.Registration) error {
 }
 
 func checkNotReserved(id string) error {
-	if id == health.SerfHealth {
+	switch {
+	case id == health.SerfHealth:
 		return invalid("Invalid check ID %q: it is reserved for the cluster", id)
+	case id == health.NodeMaintenance:
+		return invalid("Invalid check ID %q: it is reserved for maintenance mode, use PUT /v1/agent/maintenance", id)
+	case strings.HasPrefix(id, health.ServiceMaintenancePrefix):
+		return invalid("Invalid check ID %q: it is reserved for maintenance mode, use PUT /v1/agent/service/maintenance/", id)
 	}
 	return nil
 }
@@ -111,7 +116,7 @@ func (r *Registry) removeService(id string) error {
 }
 
 func (r *Registry) removeServiceLocked(id string) error {
-	if r.services[id] == nil {
+	if r.services[id] == nil && !r.hasDamaged(id) {
 		return unknownService(id)
 	}
 	p := newPlan()

@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -43,6 +44,17 @@ type Config struct {
 	// EnableLocalScripts only those from files.
 	EnableScriptChecks bool
 	EnableLocalScripts bool
+	// KeepForeign leaves alone what others wrote in the catalog under this node.
+	// Otherwise it is removed, as clients know it. It is reported in both cases.
+	KeepForeign bool
+	// CheckTLS returns what checks with TLS stand on, see [check.Options]. It may
+	// be nil, and return nil.
+	CheckTLS func() *tls.Config
+	// CheckRan is told of each run of a check, by its kind; CheckTurned of each
+	// change of a check's status, with the check as it is now. Both may be nil, are
+	// called by many goroutines at once, and must not call the registry.
+	CheckRan    func(kind string, status health.Status, took time.Duration)
+	CheckTurned func(now *health.Check, before health.Status)
 	// Members returns the size of the cluster, by which full syncs are spread. It
 	// may be nil.
 	Members func() int
@@ -58,10 +70,14 @@ type Registry struct {
 	// change is held for writing while services and checks come and go, and for
 	// reading while a TTL check is updated: no runner is stopped meanwhile. It is
 	// taken before mu, never after.
-	change   sync.RWMutex
-	running  bool       // the checks of the registry are carried out
-	loaded   bool       // persisted definitions have been read
-	stateTTL sync.Mutex // orders the updates of TTL checks and their files
+	change  sync.RWMutex
+	running bool    // the checks of the registry are carried out
+	loaded  bool    // persisted definitions have been read
+	catalog Catalog // while running
+
+	// states orders the writers of the state of a TTL check, each lock for a part
+	// of the checks. One is taken after change, or without it.
+	states [stateLocks]sync.Mutex
 
 	// mu guards all below, for short times only: no I/O, no call of a runner.
 	mu       sync.Mutex
@@ -74,8 +90,13 @@ type Registry struct {
 	goneServices map[string]int
 	goneChecks   map[string]int
 	removals     int
-	waiting      []chan struct{} // closed after the next push
-	syncing      bool            // the syncer runs
+	// damaged are the files of definitions that could not be read, by folder and
+	// name. What they stand for is left alone in the catalog.
+	damaged  map[string]bool
+	reported map[string]uint64 // findings of the last comparison, see findings
+	bells    bells
+	waiting  []chan struct{} // closed after the next push
+	syncing  bool            // the syncer runs
 
 	wake     chan struct{} // something has to be pushed
 	serverUp chan struct{} // a comparison is due soon
@@ -98,8 +119,14 @@ type localCheck struct {
 	synced   bool
 	// critical is when the check turned critical, zero while it is not.
 	critical time.Time
-	// later writes a change of output alone to the catalog; nil if none waits.
+	// since is when the status changed last, and turns when it did before; both as
+	// this process saw it.
+	since time.Time
+	turns []time.Time
+	// later writes a change of output alone to the catalog, at due; nil if none
+	// waits.
 	later *time.Timer
+	due   time.Time
 	// runner carries the check out; guarded by change.
 	runner *check.Runner
 }
@@ -118,6 +145,8 @@ func New(cfg Config) (*Registry, error) {
 		checks:       map[string]*localCheck{},
 		goneServices: map[string]int{},
 		goneChecks:   map[string]int{},
+		damaged:      map[string]bool{},
+		bells:        bells{},
 		wake:         make(chan struct{}, 1),
 		serverUp:     make(chan struct{}, 1),
 	}, nil
@@ -211,6 +240,9 @@ func (r *Registry) carryOut(p *plan) error {
 		}
 	}
 	r.swap(p)
+	for _, id := range p.goneChecks {
+		r.forgetState(id)
+	}
 	if r.running {
 		for _, c := range p.checks {
 			r.startRunner(c)
@@ -247,18 +279,28 @@ func (r *Registry) swap(p *plan) {
 		delete(r.services, id)
 		r.removals++
 		r.goneServices[id] = r.removals
+		r.mended(servicesFolder, id)
+		r.bells.ring(bell{definitionOf, id})
+		r.bells.ring(bell{healthOf, id})
 	}
 	for id, s := range p.services {
-		if old := r.services[id]; old != nil {
+		old := r.services[id]
+		if old != nil {
 			s.inherit(old)
+		}
+		if old == nil || !old.row.Equal(s.row) {
+			r.bells.ring(bell{definitionOf, id})
+			r.bells.ring(bell{healthOf, id})
 		}
 		r.services[id] = s
 		delete(r.goneServices, id)
+		r.mended(servicesFolder, id)
 	}
 	for _, id := range p.goneChecks {
 		c := r.checks[id]
 		c.stopTimer()
 		delete(r.checks, id)
+		r.bells.ring(bell{healthOf, c.row.ServiceID})
 		if _, ok := r.goneServices[c.row.ServiceID]; !ok { // else it goes with its service
 			r.removals++
 			r.goneChecks[id] = r.removals
@@ -267,11 +309,20 @@ func (r *Registry) swap(p *plan) {
 	for id, c := range p.checks {
 		if old := r.checks[id]; old != nil {
 			c.inherit(old)
-		} else if c.row.Status == health.Critical {
-			c.critical = time.Now()
+			if !old.due.IsZero() && c.synced {
+				r.holdBack(c, time.Until(old.due))
+			}
+			r.bells.ring(bell{healthOf, old.row.ServiceID})
+		} else {
+			c.since = time.Now()
+			if c.row.Status == health.Critical {
+				c.critical = c.since
+			}
 		}
+		r.bells.ring(bell{healthOf, c.row.ServiceID})
 		r.checks[id] = c
 		delete(r.goneChecks, id)
+		r.mended(checksFolder, id)
 	}
 	r.followServices(p)
 }
@@ -293,8 +344,8 @@ func (c *localCheck) inherit(old *localCheck) {
 	row := *c.row
 	row.Status, row.Output = old.row.Status, old.row.Output
 	c.row = &row
-	c.critical = old.critical
-	c.synced = old.synced && old.later == nil && old.row.Equal(&row)
+	c.critical, c.since, c.turns = old.critical, old.since, old.turns
+	c.synced = old.synced && old.row.Equal(&row)
 }
 
 // followServices gives the checks of each service in the plan its name and
@@ -318,6 +369,12 @@ func (c *localCheck) stopTimer() {
 	if c.later != nil {
 		c.later.Stop()
 	}
+}
+
+// noLonger ends the wait of a change of output. The registry's lock is held.
+func (c *localCheck) noLonger() {
+	c.stopTimer()
+	c.later, c.due = nil, time.Time{}
 }
 
 // newService is an instance as it stands in the registry.
@@ -365,8 +422,8 @@ func (r *Registry) allow(d *check.Definition, fromFile bool) error {
 			return &mvcc.Error{Code: mvcc.Internal, Text: "Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true"}
 		}
 	}
-	if kind := d.Kind(); !check.Supported(kind) {
-		return check.Unsupported(kind)
+	if err := check.Available(d.Kind()); err != nil {
+		return err
 	}
 	if after := d.DeregisterCriticalServiceAfter; after > 0 && after < check.MinDeregisterAfter {
 		r.cfg.Logger.Warn(logShortDeregister, "check", d.ID, "given", after, "minimum", check.MinDeregisterAfter)

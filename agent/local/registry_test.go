@@ -39,7 +39,12 @@ func TestRefusals(t *testing.T) {
 			`Invalid service ID "consul": it is reserved for the servers of the cluster`},
 		{"service with a bad check", r.AddService(ctx, web("w", check.Definition{}), false), mvcc.Invalid, "Invalid check: TTL must be > 0 for TTL checks"},
 		{"service with a script", r.AddService(ctx, web("w", script), false), mvcc.Internal, noScripts},
-		{"service with a kind of later", r.AddService(ctx, web("w", check.Definition{GRPC: "a:1", Interval: 1}), false), mvcc.Invalid, "check kind grpc is not supported yet"},
+		{"service on a port that is none", r.AddService(ctx, check.Registration{Service: catalog.Service{Name: "w", Port: 65536}}, false), mvcc.Invalid,
+			"Invalid service: port 65536 is not between 0 and 65535"},
+		{"the node's maintenance", r.AddCheck(ctx, ttl("_node_maintenance")), mvcc.Invalid,
+			`Invalid check ID "_node_maintenance": it is reserved for maintenance mode, use PUT /v1/agent/maintenance`},
+		{"a service's maintenance", r.AddService(ctx, web("w", ttl("_service_maintenance:w")), false), mvcc.Invalid,
+			`Invalid check ID "_service_maintenance:w": it is reserved for maintenance mode, use PUT /v1/agent/service/maintenance/`},
 		{"unknown service", r.RemoveService(ctx, "x"), mvcc.Unknown, noService},
 		{"check without a name", r.AddCheck(ctx, check.Definition{TTL: 1}), mvcc.Invalid, "Missing check name"},
 		{"gossip's check", r.AddCheck(ctx, ttl("serfHealth")), mvcc.Invalid, `Invalid check ID "serfHealth": it is reserved for the cluster`},
@@ -136,8 +141,15 @@ func TestLoadFaults(t *testing.T) {
 		expect(t, c.about+" changes nothing", ids(r)+states(r), "here")
 	}
 	r := open(t, Config{EnableLocalScripts: true})
-	if err := r.Load(nil, []check.Definition{script}); err == nil || !strings.Contains(err.Error(), "check kind script is not supported yet") {
-		t.Errorf("an allowed script: %v", err)
+	if err := r.Load(nil, []check.Definition{script}); err != nil || states(r) != "s=critical" {
+		t.Errorf("a script that is allowed in files: %v, %q", err, states(r))
+	}
+	api := check.Definition{Name: "from a client", ScriptArgs: []string{"true"}, Interval: time.Second}
+	if err := r.AddCheck(t.Context(), api); err == nil || !strings.HasPrefix(err.Error(), "Scripts are disabled on this agent from remote calls") {
+		t.Errorf("a script of a client where only files may have them: %v", err)
+	}
+	if err := open(t, Config{EnableScriptChecks: true}).AddCheck(t.Context(), api); err != nil {
+		t.Errorf("a script of a client that is allowed: %v", err)
 	}
 }
 

@@ -52,8 +52,15 @@ func openStore(folder string, logger *slog.Logger) (*store, error) {
 
 // path is where the definition of an ID stands.
 func (s *store) path(folder, id string) string {
-	name := sha256.Sum256([]byte(id))
-	return filepath.Join(s.folder, folder, hex.EncodeToString(name[:]))
+	name, _ := fileNames(id)
+	return filepath.Join(s.folder, folder, name)
+}
+
+// fileNames are the name of the file of an ID, and the one that it had in
+// earlier times.
+func fileNames(id string) (name, old string) {
+	now, before := sha256.Sum256([]byte(id)), md5.Sum([]byte(id))
+	return hex.EncodeToString(now[:]), hex.EncodeToString(before[:])
 }
 
 // edit is a set of files to write and to remove.
@@ -213,11 +220,12 @@ func syncFolder(path string) error {
 }
 
 // readFolder decodes each definition of a folder by read, which returns the ID
-// in it. What cannot be read is named in the log, left as it is and counted.
-func (s *store) readFolder(folder string, read func(content []byte) (id string, err error)) (damaged int, err error) {
+// in it. What cannot be read is named in the log and left as it is. The names
+// that such files have, or should have, are returned.
+func (s *store) readFolder(folder string, read func(content []byte) (id string, err error)) (damaged []string, err error) {
 	entries, err := os.ReadDir(filepath.Join(s.folder, folder))
 	if err != nil {
-		return 0, fmt.Errorf("cannot read persisted definitions: %w", err)
+		return nil, fmt.Errorf("cannot read persisted definitions: %w", err)
 	}
 	for _, entry := range entries {
 		path := filepath.Join(s.folder, folder, entry.Name())
@@ -228,34 +236,38 @@ func (s *store) readFolder(folder string, read func(content []byte) (id string, 
 			s.logger.Warn(logTemporary, "file", path, "error", os.Remove(path))
 			continue
 		}
-		if err := s.readFile(folder, path, read); err != nil {
-			s.logger.Error(logDamagedFile, "file", path, "error", err)
-			damaged++
+		id, err := s.readFile(folder, path, read)
+		if err == nil {
+			continue
+		}
+		s.logger.Error(logDamagedFile, "file", path, "error", err)
+		damaged = append(damaged, entry.Name())
+		if id != "" {
+			name, _ := fileNames(id)
+			damaged = append(damaged, name)
 		}
 	}
 	return damaged, nil
 }
 
-// readFile decodes one definition. A file that is named by the older hash of its
-// ID gets its present name.
-func (s *store) readFile(folder, path string, read func([]byte) (string, error)) error {
+// readFile decodes one definition and returns its ID as far as that is known. A
+// file that is named by the older hash of its ID gets its present name.
+func (s *store) readFile(folder, path string, read func([]byte) (string, error)) (id string, err error) {
 	content, err := readLimited(path, MaxFileSize)
 	if err != nil {
-		return err
+		return "", err
 	}
-	id, err := read(content)
-	if err != nil {
-		return err
+	if id, err = read(content); err != nil {
+		return id, err
 	}
 	want := s.path(folder, id)
 	if path == want {
-		return nil
+		return id, nil
 	}
-	old := md5.Sum([]byte(id))
-	if filepath.Base(path) != hex.EncodeToString(old[:]) {
-		return fmt.Errorf("it holds %q, which does not belong into a file of this name", id)
+	if _, old := fileNames(id); filepath.Base(path) != old {
+		return id, fmt.Errorf("it holds %q, which does not belong into a file of this name", id)
 	}
-	return os.Rename(path, want)
+	return id, os.Rename(path, want)
 }
 
 // readLimited reads a file that has at most limit bytes.

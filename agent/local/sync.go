@@ -10,14 +10,13 @@ import (
 
 	"github.com/muster-sd/muster/catalog"
 	"github.com/muster-sd/muster/health"
-	"github.com/muster-sd/muster/health/check"
 	"github.com/muster-sd/muster/kv/mvcc"
 )
 
 // Run carries out the checks and keeps the catalog true until ctx ends. Then it
 // stops every check and waits for what is under way.
 func (r *Registry) Run(ctx context.Context, cat Catalog) error {
-	r.begin()
+	r.begin(cat)
 	defer r.end()
 	ctx = mvcc.WithOrigin(ctx, mvcc.Origin{Node: r.cfg.Node.Name, Endpoint: "anti-entropy"})
 	var parts sync.WaitGroup
@@ -27,10 +26,10 @@ func (r *Registry) Run(ctx context.Context, cat Catalog) error {
 	return nil
 }
 
-func (r *Registry) begin() {
+func (r *Registry) begin(cat Catalog) {
 	r.change.Lock()
 	defer r.change.Unlock()
-	r.running = true
+	r.running, r.catalog = true, cat
 	for _, c := range r.checks {
 		r.startRunner(c)
 	}
@@ -53,7 +52,7 @@ func (r *Registry) end() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, c := range r.checks {
-		c.stopTimer()
+		c.noLonger()
 	}
 }
 
@@ -217,11 +216,7 @@ func (r *Registry) criticalTooLong() map[string]string {
 	defer r.mu.Unlock()
 	due := map[string]string{}
 	for id, c := range r.checks {
-		after := c.def.DeregisterCriticalServiceAfter
-		if after <= 0 || c.row.ServiceID == "" || c.critical.IsZero() {
-			continue
-		}
-		if time.Since(c.critical) > max(after, check.MinDeregisterAfter) {
+		if at := c.removeAt(); !at.IsZero() && time.Now().After(at) {
 			due[c.row.ServiceID] = id
 		}
 	}

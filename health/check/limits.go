@@ -11,6 +11,8 @@ const (
 	MaxMetaKey = 128
 	// MaxMetaValue is the longest value of metadata, in bytes.
 	MaxMetaValue = 512
+	// MaxPort is the highest port of TCP and UDP.
+	MaxPort = 65535
 	// MaxChecks is how many checks one registration may bring along. It keeps a
 	// single request from starting an unbounded number of probes.
 	MaxChecks = 256

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -112,6 +113,9 @@ func (r *Registration) ValidateService() error {
 	if s.SocketPath != "" && (s.Address != "" || s.Port != 0) {
 		return invalid("Invalid service: a socket path (%q) excludes an address and a port", s.SocketPath)
 	}
+	if err := validatePort("port", s.Port); err != nil {
+		return err
+	}
 	if l := s.Locality; l != nil && l.Zone != "" && l.Region == "" {
 		return invalid("Validation failed: 1 error occurred:\n\t* zone cannot be set without region\n\n")
 	}
@@ -171,9 +175,20 @@ func notInMetaKey(c rune) bool {
 	return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_')
 }
 
+// validatePort reports a number that is no port. Zero is none at all.
+func validatePort(what string, port int) error {
+	if port < 0 || port > MaxPort {
+		return invalid("Invalid service: %s %d is not between 0 and %d", what, port, MaxPort)
+	}
+	return nil
+}
+
 // validateTaggedAddresses wants an address of the family that its key names.
 func validateTaggedAddresses(s *catalog.Service) error {
 	for _, key := range slices.Sorted(maps.Keys(s.TaggedAddresses)) {
+		if err := validatePort("port of the tagged address "+strconv.Quote(key)+":", s.TaggedAddresses[key].Port); err != nil {
+			return err
+		}
 		ip, err := netip.ParseAddr(s.TaggedAddresses[key].Address)
 		var family string
 		switch key {

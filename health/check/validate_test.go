@@ -114,6 +114,12 @@ func TestRegistrationRules(t *testing.T) {
 		{"proxy that is nested too deeply", web(func(s *catalog.Service) { s.Proxy = []byte(strings.Repeat("[", 65) + strings.Repeat("]", 65)) }),
 			"Invalid service proxy: 65 objects and lists stand in each other, which is more than 64"},
 		{"socket and port", web(func(s *catalog.Service) { s.SocketPath = "/s"; s.Port = 1 }), `Invalid service: a socket path ("/s") excludes an address and a port`},
+		{"highest port", web(func(s *catalog.Service) { s.Port = 65535 }), ""},
+		{"port above all", web(func(s *catalog.Service) { s.Port = 65536 }), "Invalid service: port 65536 is not between 0 and 65535"},
+		{"negative port", web(func(s *catalog.Service) { s.Port = -1 }), "Invalid service: port -1 is not between 0 and 65535"},
+		{"port of an address above all", web(func(s *catalog.Service) {
+			s.TaggedAddresses = map[string]catalog.ServiceAddress{"lan_ipv4": {Address: "10.0.0.1", Port: 70000}}
+		}), `Invalid service: port of the tagged address "lan_ipv4": 70000 is not between 0 and 65535`},
 		{"zone alone", web(func(s *catalog.Service) { s.Locality = &catalog.Locality{Zone: "z"} }), "Validation failed: 1 error occurred:\n\t* zone cannot be set without region\n\n"},
 
 		{"weights of zero and one", weights(0, 1), "Invalid Weights: Passing must be greater than 0"},

@@ -1,0 +1,61 @@
+package check
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestNoZombies has this process collect orphans, as the first process of a
+// container does, and scripts that are killed with children of their own.
+func TestNoZombies(t *testing.T) {
+	const prctlSubreaper = 36 // PR_SET_CHILD_SUBREAPER of prctl(2)
+	if _, _, fault := syscall.RawSyscall(syscall.SYS_PRCTL, prctlSubreaper, 1, 0); fault != 0 {
+		t.Skipf("cannot collect orphans here: %v", fault)
+	}
+	defer syscall.RawSyscall(syscall.SYS_PRCTL, prctlSubreaper, 0, 0)
+	before := zombies(t)
+	for range 5 {
+		probe(t, shell("sleep 300 & sleep 300 & (sleep 300 & wait) & wait"), nil, 100*time.Millisecond)
+	}
+	if after := zombies(t); after > before {
+		t.Errorf("%d zombies were left", after-before)
+	}
+}
+
+// zombies counts the children of this process that have ended and were not
+// collected.
+func zombies(t testing.TB) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Skip(err)
+	}
+	count := 0
+	for _, e := range entries {
+		if _, err := strconv.Atoi(e.Name()); err != nil {
+			continue
+		}
+		stat, err := os.ReadFile("/proc/" + e.Name() + "/stat")
+		if err != nil {
+			continue
+		}
+		_, after, _ := strings.Cut(string(stat), ") ")
+		if f := strings.Fields(after); len(f) > 1 && f[0] == "Z" && f[1] == strconv.Itoa(os.Getpid()) {
+			count++
+		}
+	}
+	return count
+}
+
+func openFiles(t testing.TB) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Skip(err)
+	}
+	return len(entries)
+}
