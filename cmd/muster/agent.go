@@ -49,6 +49,7 @@ type agentRunner struct {
 func (r *agentRunner) define(flags *flag.FlagSet) { r.flags = config.RegisterFlags(flags) }
 
 func (r *agentRunner) run(streams streams, _ []string) error {
+	paceCollector()
 	signals, stop := watchSignals()
 	defer stop()
 	life, err := r.prepare(streams)
