@@ -15,6 +15,25 @@ const (
 	// requestTimeout ends a request to the agent. It is above the longest time
 	// that an agent itself waits before it answers a question of ours.
 	requestTimeout = 90 * time.Second
+	// maxArchive is the largest archive of a snapshot in bytes that is saved or
+	// sent: agents take no larger one back.
+	maxArchive = 4 << 30
+	// restoreTimeout is how long it may take to send an archive and to have the
+	// state replaced by it.
+	restoreTimeout = time.Hour
+	// maxSnapshotConfig is the most bytes of a configuration file of the snapshot
+	// agent, and maxPeersFile of a peers.json.
+	maxSnapshotConfig = 1 << 20
+	// retryPause is how long the snapshot agent waits after a first failure; the
+	// pause doubles with each further one, up to maxRetryPause or the interval.
+	retryPause    = 10 * time.Second
+	maxRetryPause = 10 * time.Minute
+	// stalePartial is how old a file must be that was not written to its end,
+	// before the snapshot agent takes it for its own litter: no save takes so long.
+	stalePartial = 24 * time.Hour
+	// oldContact is how long ago a server may have heard from the leader before a
+	// snapshot of its state comes with a warning.
+	oldContact = 10 * time.Second
 	// streamSilence is how long the agent may send nothing in the middle of an
 	// answer that is read while it arrives.
 	streamSilence = 90 * time.Second

@@ -7,9 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"os"
-	"os/signal"
-	"syscall"
 )
 
 func monitorCommand() *command {
@@ -39,7 +36,7 @@ func (r *monitorRunner) define(flags *flag.FlagSet) {
 }
 
 func (r *monitorRunner) run(streams streams, _ []string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilInterrupted()
 	defer stop()
 	return r.follow(ctx, streams.out)
 }

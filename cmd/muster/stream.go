@@ -6,16 +6,25 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/consul/api"
 )
 
+// untilInterrupted is a context that ends when the user, or the system, asks the
+// process to.
+func untilInterrupted() (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+}
+
 // open asks the agent for an answer that is read while it arrives: one that may
 // be larger than the memory, or has no end. silence is how long the agent may
 // send nothing while somebody reads; zero is no limit. ctx ends the stream.
 // What is special in a URL must be escaped in path.
-func (c *connection) open(ctx context.Context, path string, parameters url.Values, silence time.Duration) (io.ReadCloser, error) {
+func (c *connection) open(ctx context.Context, path string, parameters url.Values, silence time.Duration) (*stream, error) {
 	config, err := c.config()
 	if err != nil {
 		return nil, err
@@ -55,6 +64,7 @@ type stream struct {
 	cancel  context.CancelCauseFunc
 	silence time.Duration
 	body    io.ReadCloser
+	header  http.Header // of the answer
 }
 
 // start sends the request and waits for the head of the answer.
@@ -65,7 +75,7 @@ func (s *stream) start(client *http.Client, request *http.Request) error {
 		return s.explain(err)
 	}
 	if response.StatusCode == http.StatusOK {
-		s.body = response.Body
+		s.body, s.header = response.Body, response.Header
 		return nil
 	}
 	defer response.Body.Close()

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+
+	"github.com/hashicorp/consul/api"
+)
+
+func joinCommand() *command {
+	return &command{
+		name:      "join",
+		summary:   "Make the agent a member of the cluster that an address belongs to",
+		arguments: "<address>...",
+		fewest:    1,
+		most:      -1,
+		details: `An address is an IP or a name, with the port of the other agent's gossip or
+without it. Each is tried, and one that answers is enough: its members tell
+the rest. To join at every start, set retry_join instead.`,
+		examples: []example{
+			{"A cluster that one of two servers is reached of", "muster join 10.0.0.1 10.0.0.2"},
+			{"An agent on another port", "muster join 10.0.0.1:8401"},
+		},
+		new: func() runner { return &joinRunner{} },
+	}
+}
+
+type joinRunner struct {
+	connection connection
+	wan        bool
+}
+
+func (r *joinRunner) define(flags *flag.FlagSet) {
+	r.connection.define(flags)
+	flags.BoolVar(&r.wan, "wan", false, "Join the pool of servers across datacenters instead.")
+}
+
+func (r *joinRunner) run(streams streams, addresses []string) error {
+	client, err := r.connection.client()
+	if err != nil {
+		return err
+	}
+	joined := 0
+	for _, address := range addresses {
+		if err := client.Agent().Join(address, r.wan); err != nil {
+			fmt.Fprintf(streams.err, "Error: cannot join %s: %v\n", address, err)
+			continue
+		}
+		joined++
+	}
+	if joined == 0 {
+		return exitStatus(exitFailed)
+	}
+	fmt.Fprintf(streams.out, "Successfully joined cluster by contacting %d nodes.\n", joined)
+	return nil
+}
+
+func forceLeaveCommand() *command {
+	return &command{
+		name:      "force-leave",
+		summary:   "Count a member that failed as one that left",
+		arguments: "<node>",
+		fewest:    1,
+		most:      1,
+		details: `Its node, services and checks go from the catalog, and a server loses its part
+in Raft. A member that is alive says so, and stays; let that one leave by itself.`,
+		examples: []example{
+			{"A machine that does not come back", "muster force-leave web-3"},
+			{"Forget it at once, too", "muster force-leave -prune web-3"},
+		},
+		new: func() runner { return &forceLeaveRunner{} },
+	}
+}
+
+type forceLeaveRunner struct {
+	connection connection
+	options    api.ForceLeaveOpts
+}
+
+func (r *forceLeaveRunner) define(flags *flag.FlagSet) {
+	r.connection.define(flags)
+	flags.BoolVar(&r.options.Prune, "prune", false, "Also take it off the list of members at once. It may have left already.")
+	flags.BoolVar(&r.options.WAN, "wan", false, "Only in the pool of servers across datacenters; the node is then named <name>.<datacenter>.")
+}
+
+func (r *forceLeaveRunner) run(_ streams, args []string) error {
+	client, err := r.connection.client()
+	if err != nil {
+		return err
+	}
+	if err := client.Agent().ForceLeaveOptions(args[0], r.options, nil); err != nil {
+		return fmt.Errorf("cannot count %q as left: %w", args[0], err)
+	}
+	return nil
+}
