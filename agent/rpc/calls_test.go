@@ -117,7 +117,8 @@ func pattern(n int) []byte {
 // sizes lie around every place where a body is treated in another way.
 var sizes = []int{0, 1, 300, inlineBytes - 1, inlineBytes, inlineBytes + 1, 20 << 10,
 	MaxMessageBytes - 60, MaxMessageBytes - 20, MaxMessageBytes - 2, MaxMessageBytes - 1, MaxMessageBytes, MaxMessageBytes + 1,
-	2 * MaxMessageBytes, 200 << 10, 3 << 20}
+	2 * MaxMessageBytes, 200 << 10,
+	MaxReplyMessageBytes - 20, MaxReplyMessageBytes - 2, MaxReplyMessageBytes, MaxReplyMessageBytes + 1, 3 << 20}
 
 func TestApply(t *testing.T) {
 	var got ApplyRequest
@@ -563,32 +564,65 @@ func TestConnsPerClient(t *testing.T) {
 	}
 }
 
+// TestHerd has all queries of an agent come back at once, as after a change of
+// servers: none may be refused.
+func TestHerd(t *testing.T) {
+	const herd = 5000
+	var begun sync.WaitGroup
+	begun.Add(herd)
+	n := start(t, handler{query: func(ctx context.Context, _ *QueryRequest, send func(Reply) error) error {
+		begun.Done()
+		<-ctx.Done()
+		return ctx.Err()
+	}}, nil)
+	c := client(t, n, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	var calls sync.WaitGroup
+	gate := make(chan struct{})
+	for range herd {
+		calls.Go(func() {
+			<-gate
+			if err := c.Query(ctx, "a", &QueryRequest{Query: command32}, nil); !errors.Is(err, context.Canceled) {
+				t.Error(err)
+				begun.Done()
+			}
+		})
+	}
+	close(gate)
+	all := make(chan struct{})
+	go func() { begun.Wait(); close(all) }()
+	await(t, "all handlers", all)
+	cancel()
+	calls.Wait()
+}
+
 func FuzzDecodeRequest(f *testing.F) {
 	for _, query := range []bool{false, true} {
 		r := request{from: "b", token: "t", datacenter: "dc1", forwarded: true, options: mvcc.ReadOptions{Index: 7, Wait: time.Second, Mode: 1}}
 		whole, _ := r.append(nil, query, 3, MaxMessageBytes)
-		f.Add(append(whole, "abc"...), query)
+		f.Add(append(whole, "abc"...), query, uint16(0))
 		cut, first := r.append(nil, query, 1<<20, 100)
-		f.Add(append(cut, pattern(first)...), query)
+		f.Add(append(cut, pattern(first)...), query, uint16(9))
 	}
-	f.Add([]byte{2, 0}, false)
-	f.Fuzz(func(t *testing.T, data []byte, query bool) {
-		r, part, total, err := decodeRequest(data, query, "b")
+	f.Add([]byte{2, 0}, false, uint16(1))
+	f.Fuzz(func(t *testing.T, data []byte, query bool, pieces uint16) {
+		beyond := int(pieces)
+		r, part, total, err := decodeRequest(data, beyond, query, "b")
 		if err != nil {
 			if !errors.Is(err, errMalformed) {
 				t.Fatalf("error %v", err)
 			}
 			return
 		}
-		if total > MaxRequestBytes && total != len(part) || len(part) > total || len(r.from) > MaxIDBytes || len(r.token) > MaxTokenBytes || len(r.datacenter) > MaxDatacenterBytes {
+		if total > MaxRequestBytes && total != len(part)+beyond || len(part)+beyond > total || len(r.from) > MaxIDBytes || len(r.token) > MaxTokenBytes || len(r.datacenter) > MaxDatacenterBytes {
 			t.Fatalf("accepted %+v, %d of %d", r, len(part), total)
 		}
 		room := 1 << 30
-		if total > len(part) {
+		if total > len(part)+beyond {
 			room = 0 // cut, wherever
 		}
 		again, _ := r.append(nil, query, total, room)
-		s, _, n, err := decodeRequest(append(again, part...), query, "")
+		s, _, n, err := decodeRequest(append(again, part...), beyond, query, "")
 		if err != nil || s != r || n != total {
 			t.Fatalf("%+v, %d came back as %+v, %d, %v", r, total, s, n, err)
 		}
@@ -606,7 +640,7 @@ func FuzzDecodeReply(f *testing.F) {
 	cut, first := a.append(nil, 1<<20, 100)
 	f.Add(append(cut, pattern(first)...))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		p, err := decodeReply(data)
+		p, err := decodeReply(data, 0)
 		if err != nil {
 			if !errors.Is(err, errMalformed) {
 				t.Fatalf("error %v", err)
@@ -624,7 +658,7 @@ func FuzzDecodeReply(f *testing.F) {
 			room = 0
 		}
 		again, _ := p.append(nil, p.total, room)
-		q, err := decodeReply(append(again, p.part...))
+		q, err := decodeReply(append(again, p.part...), 0)
 		if err != nil || q.answer != p.answer || q.total != p.total {
 			t.Fatalf("%+v came back as %+v, %v", p, q, err)
 		}

@@ -113,7 +113,7 @@ func (c *Client) Apply(ctx context.Context, to string, r *ApplyRequest) ([]byte,
 			return err
 		}
 		defer in.free()
-		p, err := decodeReply(in.bytes())
+		p, err := decodeReply(in.first())
 		switch {
 		case err != nil:
 			return err
@@ -122,7 +122,9 @@ func (c *Client) Apply(ctx context.Context, to string, r *ApplyRequest) ([]byte,
 		case p.kind != replyResult:
 			return fmt.Errorf("%w: kind %d answers Apply", errMalformed, p.kind)
 		}
-		result = append(make([]byte, 0, len(p.part)), p.part...)
+		var b body
+		b.begin(&in, p.part, p.total)
+		result = b.data
 		return nil
 	})
 	if err != nil {
@@ -206,16 +208,16 @@ func receiveReplies(stream grpc.ClientStream, each func(Reply) error) error {
 			}
 			return ignoreEOF(err)
 		}
-		p, err := decodeReply(in.bytes())
+		p, err := decodeReply(in.first())
 		switch {
 		case err != nil:
 		case p.kind == replyError:
 			err = p.err
 		case p.kind == replyAnswer && !building:
 			now = p
-			b.begin(p.part, p.total)
+			b.begin(&in, p.part, p.total)
 		case p.kind == replyPart && building:
-			err = b.add(p.part)
+			err = b.add(&in, p.part)
 		default:
 			err = fmt.Errorf("%w: kind %d at this place of a reply", errMalformed, p.kind)
 		}
@@ -388,7 +390,7 @@ func (c *Client) connect(to string) (*grpc.ClientConn, error) {
 		grpc.WithStaticStreamWindowSize(ReplyWindowBytes),
 		grpc.WithStaticConnWindowSize(ConnWindowBytes),
 		grpc.WithSharedWriteBuffer(true),
-		grpc.WithReadBufferSize(ReadBufferBytes),
+		grpc.WithReadBufferSize(ReplyReadBufferBytes),
 		grpc.WithWriteBufferSize(WriteBufferBytes),
 		grpc.WithMaxHeaderListSize(MaxHeaderBytes),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: KeepaliveTime, Timeout: KeepaliveTimeout, PermitWithoutStream: true}),

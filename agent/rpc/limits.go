@@ -57,10 +57,13 @@ const (
 	// some 30 KB.
 	DefaultConns = 10000
 
-	// MaxMessageBytes is the largest message that crosses the wire in a
-	// request or in a query's reply; longer bodies are cut. It bounds what a
-	// server keeps of a request that is still on its way.
+	// MaxMessageBytes is the largest message of a request; longer ones are cut.
+	// It bounds what a server keeps of a request that is still on its way.
 	MaxMessageBytes = 64 << 10
+
+	// MaxReplyMessageBytes is the same of a query's replies. A client calls
+	// the few servers that it trusts, so it may be longer.
+	MaxReplyMessageBytes = 1 << 20
 
 	// MaxRequestBytes is the longest command or query: the largest entry of
 	// the log is 16 MiB, and some room for what is around it.
@@ -139,9 +142,13 @@ const (
 	ReplyWindowBytes = 256 << 10
 	ConnWindowBytes  = 1 << 20
 
-	// ReadBufferBytes is what each connection keeps to read into. Small calls
-	// fit; what is longer is read past it.
+	// ReadBufferBytes is what a server keeps for each connection to read into.
+	// Small requests fit; what is longer is read past it.
 	ReadBufferBytes = 4096
+
+	// ReplyReadBufferBytes is the same of a client, which has few connections
+	// and long replies.
+	ReplyReadBufferBytes = 64 << 10
 
 	// WriteBufferBytes is what is written at once. The buffer is shared, and
 	// held only while there is something to write.

@@ -328,12 +328,13 @@ func (s *Server) receive(stream grpc.ServerStream, conn *serverConn, query bool)
 	if err := stream.RecvMsg(&in); err != nil {
 		return head, nil, err
 	}
-	head, part, total, err := decodeRequest(in.bytes(), query, conn.node())
+	first, beyond := in.first()
+	head, part, total, err := decodeRequest(first, beyond, query, conn.node())
 	if err != nil {
 		in.free()
 		return head, nil, &refused{mvcc.Invalid, "the request cannot be read: " + err.Error()}
 	}
-	if total > len(part) {
+	if total > len(part)+beyond {
 		defer s.receivingBytes.Add(-int64(total))
 		if s.receivingBytes.Add(int64(total)) > MaxReceivingBytes {
 			in.free()
@@ -341,14 +342,15 @@ func (s *Server) receive(stream grpc.ServerStream, conn *serverConn, query bool)
 		}
 	}
 	var b body
-	b.begin(part, total)
+	b.begin(&in, part, total)
 	in.free()
 	for !b.whole() {
 		timer.Reset(RequestTimeout)
 		if err := stream.RecvMsg(&in); err != nil {
 			return head, nil, err
 		}
-		err := b.add(in.bytes())
+		first, _ := in.first()
+		err := b.add(&in, first)
 		in.free()
 		if err != nil {
 			return head, nil, &refused{mvcc.Invalid, "the request cannot be read: " + err.Error()}
@@ -411,12 +413,12 @@ func sendReply(stream grpc.ServerStream, r Reply) error {
 		return &mvcc.Error{Code: mvcc.TooLarge, Text: fmt.Sprintf("the answer has %d bytes, the limit is %d", len(r.Body), MaxBodyBytes)}
 	}
 	a := answer{r.Meta, r.More}
-	head, first := a.append(newHead(headRoom, len(r.Body)), len(r.Body), MaxMessageBytes)
+	head, first := a.append(newHead(headRoom, len(r.Body)), len(r.Body), MaxReplyMessageBytes)
 	if err := stream.SendMsg(joined(head, r.Body[:first])); err != nil {
 		return err
 	}
 	for rest := r.Body[first:]; len(rest) > 0; {
-		part := rest[:min(len(rest), MaxMessageBytes-2)]
+		part := rest[:min(len(rest), MaxReplyMessageBytes-2)]
 		rest = rest[len(part):]
 		if err := stream.SendMsg(joined(append(newHead(2, len(part)), wireForm, replyPart), part)); err != nil {
 			return err

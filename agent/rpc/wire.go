@@ -50,10 +50,30 @@ const inlineBytes = 1024
 type codec struct{}
 
 // message is one that came in. Its bytes are the library's until it is freed.
-type message struct{ data mem.Buffer }
+type message struct{ data mem.BufferSlice }
 
-func (m *message) bytes() []byte { return m.data.ReadOnlyData() }
-func (m *message) free()         { m.data.Free() }
+// wholeHeadBytes is more than the head of any message. If a message is in
+// pieces, the first of which is shorter, they are put together first.
+const wholeHeadBytes = 2048
+
+// first returns the first piece, which has all of the head, and how many bytes
+// are in the others.
+func (m *message) first() (data []byte, beyond int) {
+	if len(m.data) == 0 {
+		return nil, 0
+	}
+	return m.data[0].ReadOnlyData(), m.data[1:].Len()
+}
+
+// appendBeyond adds the other pieces to b.
+func (m *message) appendBeyond(b []byte) []byte {
+	for _, piece := range m.data[min(1, len(m.data)):] {
+		b = append(b, piece.ReadOnlyData()...)
+	}
+	return b
+}
+
+func (m *message) free() { m.data.Free() }
 
 func (codec) Marshal(v any) (mem.BufferSlice, error) {
 	if out, ok := v.(mem.BufferSlice); ok {
@@ -67,7 +87,12 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if !ok {
 		return fmt.Errorf("cannot receive a %T", v)
 	}
-	in.data = data.MaterializeToBuffer(mem.DefaultBufferPool())
+	if len(data) > 1 && data[0].Len() < wholeHeadBytes {
+		in.data = mem.BufferSlice{data.MaterializeToBuffer(mem.DefaultBufferPool())}
+		return nil
+	}
+	data.Ref()
+	in.data = data
 	return nil
 }
 
@@ -128,8 +153,9 @@ var errMalformed = errors.New("malformed message")
 // reader takes a message apart. Its first error stays, and later reads give
 // zeros.
 type reader struct {
-	rest []byte
-	err  error
+	rest   []byte
+	beyond int // bytes of the message that are not in rest
+	err    error
 }
 
 func (r *reader) fail(what string) {
@@ -198,24 +224,29 @@ func (r *reader) text(name string, limit int, known string) string {
 
 // length reads how long a body is whose first part is in the message.
 func (r *reader) length(cut bool, limit int) int {
+	here := len(r.rest) + r.beyond
+	if !cut && here > limit {
+		r.fail(fmt.Sprintf("a body has %d bytes, the limit is %d", here, limit))
+	}
 	if !cut {
-		return len(r.rest)
+		return here
 	}
 	n := r.uvarint()
 	if n > uint64(limit) {
 		r.fail(fmt.Sprintf("a body of %d bytes is announced, the limit is %d", n, limit))
 		return 0
 	}
-	if uint64(len(r.rest)) >= n && r.err == nil {
+	if uint64(here) >= n && r.err == nil {
 		r.fail("a body is called cut and is not")
 	}
 	return int(n)
 }
 
-// decodeRequest reads the first message of a request. part is what it holds of
-// the body, and belongs to the message; total is how long the body is.
-func decodeRequest(data []byte, query bool, knownFrom string) (q request, part []byte, total int, err error) {
-	r := reader{rest: data}
+// decodeRequest reads the first message of a request, which goes on for beyond
+// bytes after data. part is what data holds of the body, and belongs to the
+// message; total is how long the body is.
+func decodeRequest(data []byte, beyond int, query bool, knownFrom string) (q request, part []byte, total int, err error) {
+	r := reader{rest: data, beyond: beyond}
 	if form := r.byte(); r.err == nil && form != wireForm {
 		r.fail(fmt.Sprintf("form %d is not known, this agent knows %d", form, wireForm))
 	}
@@ -322,19 +353,17 @@ type reply struct {
 	err   error // of kind replyError
 }
 
-// decodeReply reads one message of a reply.
-func decodeReply(data []byte) (p reply, err error) {
-	r := reader{rest: data}
+// decodeReply reads one message of a reply, which goes on for beyond bytes
+// after data.
+func decodeReply(data []byte, beyond int) (p reply, err error) {
+	r := reader{rest: data, beyond: beyond}
 	if form := r.byte(); r.err == nil && form != wireForm {
 		r.fail(fmt.Sprintf("form %d is not known, this agent knows %d", form, wireForm))
 	}
 	p.kind = r.byte()
 	switch p.kind {
 	case replyResult:
-		p.total = len(r.rest)
-		if p.total > MaxBodyBytes {
-			r.fail(fmt.Sprintf("a body has %d bytes, the limit is %d", p.total, MaxBodyBytes))
-		}
+		p.total = r.length(false, MaxBodyBytes)
 	case replyAnswer:
 		flags := r.flags(answerKnownLeader | answerMore | answerCut)
 		p.meta.KnownLeader = flags&answerKnownLeader != 0
@@ -384,19 +413,23 @@ type body struct {
 	total int
 }
 
-// begin takes the first part. It copies, and allocates no more at once than
-// what is there and a bounded share of what is announced.
-func (b *body) begin(part []byte, total int) {
+// begin takes the first part, which begins in the first piece of a message and
+// has all others. It copies, and allocates no more at once than what is there
+// and a bounded share of what is announced.
+func (b *body) begin(in *message, part []byte, total int) {
+	_, beyond := in.first()
 	b.total = total
-	b.data = append(make([]byte, 0, min(total, max(len(part), 1<<20))), part...)
+	b.data = append(make([]byte, 0, min(total, max(len(part)+beyond, 1<<20))), part...)
+	b.data = in.appendBeyond(b.data)
 }
 
-// add takes the next part.
-func (b *body) add(part []byte) error {
-	if len(part) == 0 || len(part) > b.total-len(b.data) {
-		return fmt.Errorf("%w: a part of %d bytes for the last %d of a body", errMalformed, len(part), b.total-len(b.data))
+// add takes the next part, as begin does.
+func (b *body) add(in *message, part []byte) error {
+	_, beyond := in.first()
+	if n := len(part) + beyond; n == 0 || n > b.total-len(b.data) {
+		return fmt.Errorf("%w: a part of %d bytes for the last %d of a body", errMalformed, n, b.total-len(b.data))
 	}
-	b.data = append(b.data, part...)
+	b.data = in.appendBeyond(append(b.data, part...))
 	return nil
 }
 
