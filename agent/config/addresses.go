@@ -237,6 +237,9 @@ func (r *resolver) listeners() {
 	http, sockets := r.client("HTTP", "http", c.Ports.HTTP, true)
 	c.DNSAddrs = places(dns)
 	c.HTTPAddrs = append(places(http), sockets...)
+	if len(sockets) > 0 {
+		r.owners()
+	}
 
 	all := slices.Concat(dns, http)
 	for _, l := range []struct {
@@ -253,6 +256,16 @@ func (r *resolver) listeners() {
 		}
 	}
 	r.clashes(all)
+}
+
+// owners checks who unix sockets are to belong to.
+func (r *resolver) owners() {
+	if name := r.out.UnixSocketUser; name != "" && !r.host.hasUser(name) {
+		r.fail("unix_sockets.user", " = %q: there is no such user on this machine", shorten(name))
+	}
+	if name := r.out.UnixSocketGroup; name != "" && !r.host.hasGroup(name) {
+		r.fail("unix_sockets.group", " = %q: there is no such group on this machine", shorten(name))
+	}
 }
 
 // client returns where a protocol for clients listens: IP addresses and, if it

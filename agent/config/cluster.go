@@ -2,7 +2,10 @@ package config
 
 import (
 	"encoding/base64"
+	"net"
+	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -46,16 +49,37 @@ func (r *resolver) joinAddresses(path string) []string {
 			out = append(out, text)
 			continue
 		}
-		if !strings.Contains(text, "{{") {
-			if text == "" {
-				r.failElement(path, i, " must not have an empty address")
-			}
-			out = append(out, text)
-			continue
+		words := r.filled(pos, path, text)
+		if text == "" {
+			r.failElement(path, i, " must not have an empty address")
 		}
-		out = append(out, r.filled(pos, path, text)...)
+		for _, word := range words {
+			if !isJoinAddress(word) {
+				r.failElement(path, i, " must be addresses as in \"10.0.0.1\", \"host:8301\" or \"[::1]:8301\", but one is %q", shorten(word))
+			}
+		}
+		out = append(out, words...)
 	}
 	return out
+}
+
+// isJoinAddress reports whether a text is an IP address or the name of a host,
+// with or without a port.
+func isJoinAddress(text string) bool {
+	if _, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]")); err == nil {
+		return true
+	}
+	host, port, ok := text, "", strings.Contains(text, ":")
+	if ok {
+		var err error
+		if host, port, err = net.SplitHostPort(text); err != nil {
+			return false
+		}
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > MaxPort {
+			return false
+		}
+	}
+	return host != "" && !strings.ContainsAny(host, "/[]")
 }
 
 // providerOf returns the provider that an entry asks for addresses.

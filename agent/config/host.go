@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/user"
 
 	"github.com/hashicorp/go-sockaddr/template"
 )
@@ -17,10 +18,24 @@ type host struct {
 	expand func(string) (string, error)
 	// openFiles is how many files the process may have open, if that is known.
 	openFiles func() (uint64, bool)
+	// hasUser and hasGroup report whether there is one of the name or number.
+	hasUser, hasGroup func(string) bool
 }
 
 func thisHost() host {
-	return host{name: os.Hostname, addresses: interfaceAddresses, expand: template.Parse, openFiles: openFiles}
+	return host{name: os.Hostname, addresses: interfaceAddresses, expand: template.Parse, openFiles: openFiles, hasUser: hasUser, hasGroup: hasGroup}
+}
+
+func hasUser(text string) bool {
+	_, byName := user.Lookup(text)
+	_, byID := user.LookupId(text)
+	return byName == nil || byID == nil
+}
+
+func hasGroup(text string) bool {
+	_, byName := user.LookupGroup(text)
+	_, byID := user.LookupGroupId(text)
+	return byName == nil || byID == nil
 }
 
 func interfaceAddresses() ([]netip.Addr, error) {

@@ -35,6 +35,8 @@ func testHost(addresses ...string) host {
 			return "", errors.New("no such function")
 		},
 		openFiles: func() (uint64, bool) { return 1024, true },
+		hasUser:   func(name string) bool { return name == "u" },
+		hasGroup:  func(name string) bool { return name == "7" },
 	}
 }
 

@@ -113,6 +113,9 @@ func (k *Key) flagText() string {
 
 func (k *Key) effectText() string {
 	var parts []string
+	if k.Usage != "" && k.New == "" {
+		parts = append(parts, strings.ReplaceAll(k.Usage, "; not supported", ""))
+	}
 	switch k.Support {
 	case Ignored:
 		parts = append(parts, "ignored")

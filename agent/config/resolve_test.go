@@ -96,7 +96,7 @@ func TestClient(t *testing.T) {
 	c, err := resolved(testHost("10.0.0.9"), `
 data_dir = "/nowhere/muster"
 advertise_reconnect_timeout = "12h"
-retry_join = ["10.0.0.1", "{{ two }}", "servers.example.com:9301"]
+retry_join = ["10.0.0.1", "{{ two }}", "servers.example.com:9301 [::1] ::1 [::1]:7 host"]
 start_join = ["[2001:db8::1]:8301"]
 retry_interval = "5s"
 retry_max = 7
@@ -121,7 +121,7 @@ limits { rpc_max_conns_per_client = 7 }
 		"LeaveOnTerminate":          {c.LeaveOnTerminate, true},
 		"SkipLeave":                 {c.SkipLeaveOnInterrupt, false},
 		"AdvertiseAddr":             {c.AdvertiseAddr.String(), "10.0.0.9"},
-		"RetryJoin":                 {c.RetryJoin, []string{"10.0.0.1", "10.0.0.1", "10.0.0.2", "servers.example.com:9301", "[2001:db8::1]:8301"}},
+		"RetryJoin":                 {c.RetryJoin, []string{"10.0.0.1", "10.0.0.1", "10.0.0.2", "servers.example.com:9301", "[::1]", "::1", "[::1]:7", "host", "[2001:db8::1]:8301"}},
 		"RetryInterval":             {c.RetryInterval, 5 * time.Second},
 		"RetryMax":                  {c.RetryMax, 7},
 		"RejoinAfterLeave":          {c.RejoinAfterLeave, true},
@@ -246,6 +246,9 @@ func TestFaults(t *testing.T) {
 		{"gossip with nobody", `gossip_lan { gossip_nodes = 0 }`, `gossip_lan.gossip_nodes must be at least 1, but is 0`},
 		{"joining all the time", `retry_interval = "0s"`, at + `18: retry_interval must be more than 0s`},
 		{"joining nobody", `retry_join = [""]`, `retry_join must not have an empty address`},
+		{"joining a URL", `retry_join = ["10.0.0.1", "http://10.0.0.2:8301"]`, at + `27: retry_join must be addresses as in "10.0.0.1", "host:8301" or "[::1]:8301", but one is "http://10.0.0.2:8301"`},
+		{"joining a port that is none", `retry_join = ["host:65536"]`, `but one is "host:65536"`},
+		{"joining a port without a host", `retry_join = [":8301"]`, `but one is ":8301"`},
 		{"joining a wrong template", `retry_join = ["{{ what }}"]`, `retry_join: cannot fill in the template "{{ what }}": no such function`},
 		{"too young to rejoin", `server_rejoin_age_max = "5h"`, at + `25: server_rejoin_age_max must be at least 6h0m0s, but is 5h0m0s`},
 		{"no time to reconnect", `reconnect_timeout = "0s"`, `reconnect_timeout must be more than 0s`},
@@ -279,6 +282,8 @@ func TestFaults(t *testing.T) {
 		{"all addresses and one", `client_addr = "0.0.0.0", ports { http = 8300 }`, `ports.server: server RPC at 127.0.0.1:8300 clashes with HTTP at 0.0.0.0:8300`},
 		{"socket for DNS", `addresses { dns = "unix:///x" }`, `addresses.dns must be an IP address, but is "unix:///x"`},
 		{"socket without a whole path", `addresses { http = "unix://x" }`, `addresses.http must have the whole path of a socket`},
+		{"owner of sockets", `addresses { http = "unix:///x" }, unix_sockets { user = "nobody-at-all" }`, `unix_sockets.user = "nobody-at-all": there is no such user on this machine`},
+		{"group of sockets", `addresses { http = "unix:///x" }, unix_sockets { group = "none" }`, `unix_sockets.group = "none": there is no such group on this machine`},
 		{"mode of sockets", `unix_sockets { mode = "888" }`, `unix_sockets.mode must be an octal number as in "0660", but is "888"`},
 
 		{"recursor by name", `recursors = ["192.0.2.1:53", "dns.example.com"]`, at + `30: recursors must be IP addresses with or without a port, but one is "dns.example.com"`},
@@ -470,6 +475,9 @@ func TestThisHost(t *testing.T) {
 	}
 	if text, err := h.expand("{{ GetInterfaceIP \"lo\" }}"); err != nil {
 		t.Errorf("%q, %v", text, err)
+	}
+	if !h.hasUser("0") || h.hasUser("nobody with such a name") || !h.hasGroup("0") || h.hasGroup("no such group") {
+		t.Error("users or groups of this machine are not found")
 	}
 	if _, err := os.Stat("/proc/self/limits"); err == nil {
 		if files, ok := h.openFiles(); !ok || files == 0 {
