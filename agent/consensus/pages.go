@@ -49,8 +49,11 @@ type pageChecker struct {
 	size     int64
 	pageSize int
 	pages    uint64 // how many there are, free ones too
-	seen     map[uint64]bool
+	seen     []bool // by page
 	buckets  map[string]bool
+	// kept is memory for pages by their depth: that of a page is used again for
+	// the next one as deep, when all below it was checked.
+	kept [maxTreeDepth + 1][]byte
 }
 
 // checkPages checks that the file at path is whole: every page is there, is
@@ -65,7 +68,7 @@ func checkPages(path string, pageSize int) error {
 	if err != nil {
 		return err
 	}
-	c := &pageChecker{file: file, size: info.Size(), pageSize: pageSize, seen: make(map[uint64]bool), buckets: make(map[string]bool)}
+	c := &pageChecker{file: file, size: info.Size(), pageSize: pageSize, buckets: make(map[string]bool)}
 	if pageSize < pageHeader+metaBytes {
 		return fmt.Errorf("its pages of %d bytes are too small", pageSize)
 	}
@@ -79,6 +82,7 @@ func checkPages(path string, pageSize int) error {
 	if c.size/int64(pageSize) < int64(min(c.pages, math.MaxInt64)) {
 		return fmt.Errorf("it is cut off: it has %d bytes, and its %d pages need %d each", c.size, c.pages, pageSize)
 	}
+	c.seen = make([]bool, c.pages) // no more than the file has
 	if meta.freelist != noFreelist {
 		if err := c.freelist(meta.freelist); err != nil {
 			return err
@@ -132,18 +136,22 @@ func parseMetaPage(data []byte) (meta, bool) {
 	}, whole
 }
 
-// page reads a page with what overflows from it, and checks its head.
-func (c *pageChecker) page(id uint64) (flags uint16, count int, data []byte, err error) {
+// page reads a page with what overflows from it, and checks its head. The data
+// is good until the next page of that depth.
+func (c *pageChecker) page(id uint64, depth int) (flags uint16, count int, data []byte, err error) {
 	if id < 2 || id >= c.pages {
 		return 0, 0, nil, fmt.Errorf("page %d is out of range, there are %d", id, c.pages)
 	}
-	head := make([]byte, pageHeader)
-	if err := c.read(head, id, 0); err != nil {
+	if c.kept[depth] == nil {
+		c.kept[depth] = make([]byte, c.pageSize)
+	}
+	data = c.kept[depth]
+	if err := c.read(data, id, 0); err != nil {
 		return 0, 0, nil, err
 	}
 	number := binary.NativeEndian
-	self, overflow := number.Uint64(head), uint64(number.Uint32(head[12:]))
-	flags, count = number.Uint16(head[8:]), int(number.Uint16(head[10:]))
+	self, overflow := number.Uint64(data), uint64(number.Uint32(data[12:]))
+	flags, count = number.Uint16(data[8:]), int(number.Uint16(data[10:]))
 	if self != id {
 		return 0, 0, nil, fmt.Errorf("page %d says that it is page %d", id, self)
 	}
@@ -156,8 +164,12 @@ func (c *pageChecker) page(id uint64) (flags uint16, count int, data []byte, err
 		}
 		c.seen[used] = true
 	}
-	data = make([]byte, (overflow+1)*uint64(c.pageSize))
-	return flags, count, data, c.read(data, id, 0)
+	if overflow == 0 {
+		return flags, count, data, nil
+	}
+	whole := make([]byte, (overflow+1)*uint64(c.pageSize))
+	copy(whole, data)
+	return flags, count, whole, c.read(whole[c.pageSize:], id, int64(c.pageSize))
 }
 
 func (c *pageChecker) read(into []byte, id uint64, offset int64) error {
@@ -169,7 +181,7 @@ func (c *pageChecker) read(into []byte, id uint64, offset int64) error {
 
 // freelist checks the page that lists the free ones, if there is one.
 func (c *pageChecker) freelist(id uint64) error {
-	flags, count, data, err := c.page(id)
+	flags, count, data, err := c.page(id, 0)
 	if err != nil {
 		return err
 	}
@@ -191,7 +203,7 @@ func (c *pageChecker) tree(id uint64, bucket string, depth int) error {
 	if depth > maxTreeDepth {
 		return fmt.Errorf("page %d lies %d pages deep", id, depth)
 	}
-	flags, count, data, err := c.page(id)
+	flags, count, data, err := c.page(id, depth)
 	if err != nil {
 		return err
 	}
