@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -151,6 +152,9 @@ func TestQuery(t *testing.T) {
 	var got QueryRequest
 	n := start(t, handler{query: func(_ context.Context, r *QueryRequest, send func(Reply) error) error {
 		got = *r
+		if len(r.Query) > 0 {
+			return send(Reply{Meta: meta, Body: r.Query, More: true})
+		}
 		for i, size := range sizes {
 			if err := send(Reply{Meta: meta, Body: pattern(size), More: i+1 < len(sizes)}); err != nil {
 				return err
@@ -162,13 +166,17 @@ func TestQuery(t *testing.T) {
 	for _, size := range sizes {
 		seen := 0
 		err := c.Query(t.Context(), "a", &QueryRequest{Token: "t", Forwarded: true, Options: options, Query: pattern(size)}, func(r Reply) error {
+			if size > 0 {
+				seen = slices.Index(sizes, size) // the one reply echoes the query
+				r.More = r.More && seen+1 < len(sizes)
+			}
 			if !bytes.Equal(r.Body, pattern(sizes[seen])) || r.Meta != meta || r.More != (seen+1 < len(sizes)) {
 				t.Errorf("reply %d has %d bytes, %+v, more %t", seen, len(r.Body), r.Meta, r.More)
 			}
 			seen++
 			return nil
 		})
-		if err != nil || seen != len(sizes) {
+		if err != nil || size == 0 && seen != len(sizes) || seen == 0 {
 			t.Fatalf("%d bytes: %d replies, %v", size, seen, err)
 		}
 		if got.From != "b" || got.Token != "t" || !got.Forwarded || got.Options != options || !bytes.Equal(got.Query, pattern(size)) {
@@ -374,6 +382,70 @@ func TestFailedDialIsRemembered(t *testing.T) {
 	if dials.Load() != 2 {
 		t.Errorf("%d dials for a connection that holds", dials.Load())
 	}
+}
+
+// TestDialHangs has a network that swallows the first packets.
+func TestDialHangs(t *testing.T) {
+	n := start(t, echoing, nil)
+	dialling := make(chan struct{}, 1)
+	c := client(t, n, func(c *ClientConfig) {
+		c.Dial = func(ctx context.Context, _ string) (net.Conn, error) {
+			dialling <- struct{}{}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	failed := make(chan error, 2)
+	call := func(ctx context.Context) {
+		_, err := c.Apply(ctx, "a", &ApplyRequest{})
+		failed <- err
+	}
+	go call(ctx)
+	await(t, "the dial", dialling)
+	cancel()
+	if err := await(t, "the call that was cancelled", failed); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	go call(t.Context()) // it waits for the same dial
+	_ = c.Close()
+	if err := await(t, "the call of a client that closed", failed); !Unsent(err) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestBusy fills each count of what a server carries.
+func TestBusy(t *testing.T) {
+	n := start(t, echoing, nil)
+	c := client(t, n, nil)
+	long := &ApplyRequest{Command: pattern(2 * MaxMessageBytes)}
+	for name, count := range map[string]struct {
+		of    *atomic.Int64
+		limit int64
+	}{
+		"calls":     {&n.server.calls, MaxCalls},
+		"receiving": {&n.server.receiving, MaxReceiving},
+		"bytes":     {&n.server.receivingBytes, MaxReceivingBytes},
+	} {
+		count.of.Add(count.limit)
+		if _, err := c.Apply(t.Context(), "a", long); !Unsent(err) || !strings.Contains(err.Error(), fmt.Sprintf("the limit is %d", count.limit)) {
+			t.Errorf("%s: %v", name, err)
+		}
+		count.of.Add(-count.limit)
+		if result, err := c.Apply(t.Context(), "a", long); err != nil || !bytes.Equal(result, long.Command) {
+			t.Errorf("%s, after: %d bytes, %v", name, len(result), err)
+		}
+	}
+	c.mu.Lock()
+	conn := c.links["a"].conn
+	conn.calls += MaxStreams
+	c.mu.Unlock()
+	if _, err := c.Apply(t.Context(), "a", &ApplyRequest{}); !Unsent(err) || !strings.Contains(err.Error(), "calls are under way") {
+		t.Errorf("streams: %v", err)
+	}
+	c.mu.Lock()
+	conn.calls -= MaxStreams
+	c.mu.Unlock()
 }
 
 func TestConnectionBreaks(t *testing.T) {

@@ -307,7 +307,19 @@ func TestSlowClients(t *testing.T) {
 			message = append(message, pattern(first)...)
 			_ = r.headers(1, applyMethod)
 			_ = r.framer.WriteData(1, false, framed(message, len(message)))
-		}, RequestTimeout},
+		}, RequestTimeout + (1<<20)*time.Second/SlowestRequest},
+		{"a request by drops", func(t *testing.T, conn net.Conn) {
+			r := rawPreface(t, conn)
+			head := request{from: "b"}
+			message, first := head.append(nil, false, 1<<20, 200)
+			message = append(message, pattern(first)...)
+			_ = r.headers(1, applyMethod)
+			err := r.framer.WriteData(1, false, framed(message, len(message)))
+			for err == nil {
+				time.Sleep(time.Second) // of the bubble
+				err = r.framer.WriteData(1, false, framed([]byte{1}, 1))
+			}
+		}, RequestTimeout + (1<<20)*time.Second/SlowestRequest},
 		{"half a header", func(t *testing.T, conn net.Conn) {
 			r := rawPreface(t, conn)
 			_ = r.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x83}})

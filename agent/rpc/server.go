@@ -334,25 +334,29 @@ func (s *Server) receive(stream grpc.ServerStream, conn *serverConn, query bool)
 		in.free()
 		return head, nil, &refused{mvcc.Invalid, "the request cannot be read: " + err.Error()}
 	}
-	if total > len(part)+beyond {
-		defer s.receivingBytes.Add(-int64(total))
-		if s.receivingBytes.Add(int64(total)) > MaxReceivingBytes {
-			in.free()
-			return head, nil, busy("too many bytes of requests are coming in", MaxReceivingBytes)
-		}
-	}
 	var b body
 	b.begin(&in, part, total)
 	in.free()
+	if b.whole() {
+		return head, b.data, nil
+	}
+	timer.Reset(RequestTimeout + time.Duration(total)*time.Second/SlowestRequest)
+	held := int64(0)
+	defer func() { s.receivingBytes.Add(-held) }()
 	for !b.whole() {
-		timer.Reset(RequestTimeout)
 		if err := stream.RecvMsg(&in); err != nil {
 			return head, nil, err
 		}
-		first, _ := in.first()
+		first, beyond := in.first()
+		n := int64(len(first) + beyond)
+		held += n
+		full := s.receivingBytes.Add(n) > MaxReceivingBytes
 		err := b.add(&in, first)
 		in.free()
-		if err != nil {
+		switch {
+		case full:
+			return head, nil, busy("too many bytes of requests are coming in", MaxReceivingBytes)
+		case err != nil:
 			return head, nil, &refused{mvcc.Invalid, "the request cannot be read: " + err.Error()}
 		}
 	}
