@@ -55,8 +55,20 @@ type Config struct {
 	Reserve int64
 	// Logger takes Raft's log and this package's; nil drops it.
 	Logger *slog.Logger
+	// Faults stand between the node and its stores, for tests.
+	Faults Faults
 
 	faults faults
+}
+
+// Faults are called before something is stored. An error is what storing
+// returns then, in its place, as if the disk had failed; and for as long as the
+// call does not return, the disk hangs. Both may be called at the same time.
+type Faults struct {
+	// Log is called before entries are stored in the log, or removed from it.
+	Log func() error
+	// Stable is called before a term or a vote is stored.
+	Stable func() error
 }
 
 // faults puts tests between a node and its disk.
@@ -117,9 +129,10 @@ func (cfg Config) raftConfig() *raft.Config {
 	c.LocalID = raft.ServerID(cfg.ID)
 	c.HeartbeatTimeout = cfg.timeout()
 	c.ElectionTimeout = cfg.timeout()
-	// A leader without a quorum gives up before its followers stop waiting
-	// for it. The lease cannot be reloaded, so it is right from the start.
-	c.LeaderLeaseTimeout = cfg.timeout() / 2
+	// A leader without a quorum steps down as its followers stop waiting for
+	// it. This is not the lease that reads rely on.
+	c.LeaderLeaseTimeout = cfg.timeout()
+	c.CommitTimeout = commitTimeout
 	c.SnapshotThreshold = cfg.SnapshotThreshold
 	c.SnapshotInterval = cfg.SnapshotInterval
 	c.TrailingLogs = cfg.TrailingLogs

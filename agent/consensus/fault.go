@@ -147,6 +147,11 @@ func (w *diskWatch) judge() {
 	if (before == nil) == (hung == nil) {
 		return
 	}
+	w.tell()
+}
+
+// tell says that there is news.
+func (w *diskWatch) tell() {
 	select {
 	case w.news <- struct{}{}:
 	default: // nobody has looked at the news before
@@ -182,13 +187,21 @@ func (w *diskWatch) failing(call storeCall, err error) *Fault {
 // down then.
 func (s *stores) serves() bool { return s.watch.hung.Load() == nil && s.entries.fault.Load() == nil }
 
+// halted returns why Raft waits for the disk, or nil.
+func (s *stores) halted() *Fault {
+	if hanging := s.watch.hanging(); hanging != nil {
+		return hanging
+	}
+	return s.entries.stuck.Load()
+}
+
 // Fault returns why the disk under the log does not serve, or nil. While it is
 // not nil, this server does not lead, or is about to lose its leadership. A
 // failure counts until something is stored again.
 func (n *Node) Fault() *Fault {
 	s := n.stores
-	if hanging := s.watch.hanging(); hanging != nil {
-		return hanging
+	if halted := s.halted(); halted != nil {
+		return halted
 	}
 	if failing := s.votes.fault.Load(); failing != nil {
 		return failing

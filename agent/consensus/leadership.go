@@ -28,9 +28,13 @@ type reign struct {
 }
 
 // Leading reports whether this server leads and has applied the first barrier
-// of its term, so that its state holds all that was ever committed. While its
-// disk fails or hangs it does not.
-func (n *Node) Leading() bool {
+// of its term, so that its state holds all that was ever committed, and no other
+// server can have committed more: its lease holds. While its disk fails or hangs
+// it does not lead.
+func (n *Node) Leading() bool { return n.reigns() && n.lease.holds() }
+
+// reigns is Leading whether the lease holds or not.
+func (n *Node) reigns() bool {
 	// A server leads a term once at most, and terms only grow: if it leads
 	// now, and the term is the one of the barrier afterwards, then it is this
 	// term that it leads.
@@ -39,24 +43,24 @@ func (n *Node) Leading() bool {
 }
 
 // Leader returns the ID of the leader, if one is known here. It is not this
-// server while its disk hangs.
+// server while its disk hangs, or while its lease has run out.
 func (n *Node) Leader() (id string, ok bool) {
 	_, server := n.raft.LeaderWithID()
-	if string(server) == n.cfg.ID && n.stores.watch.hung.Load() != nil {
+	if string(server) == n.cfg.ID && (n.stores.halted() != nil || !n.lease.holds()) {
 		return "", false
 	}
 	return string(server), server != ""
 }
 
 // LastContact returns for how long nothing was heard of a leader: zero on the
-// leader itself, for as long as its disk does not hang, and the time since Open
-// if there never was one.
+// leader itself, for as long as its disk does not hang and its lease holds, and
+// the time since Open if there never was one.
 func (n *Node) LastContact() time.Duration {
 	if n.raft.State() == raft.Leader {
 		if hanging := n.stores.watch.hanging(); hanging != nil {
 			return hanging.Age
 		}
-		return 0
+		return n.lease.silence()
 	}
 	last := n.raft.LastContact()
 	if last.IsZero() {
@@ -154,7 +158,7 @@ func (n *Node) watchLeadership(observed <-chan raft.Observation) {
 			// the last look, then one ends and another begins.
 			n.endReign(r)
 			r = nil
-			if hanging := n.stores.watch.hanging(); hanging != nil {
+			if hanging := n.stores.halted(); hanging != nil {
 				n.cfg.Logger.Error("this server does not lead while its disk hangs", "error", hanging)
 			} else {
 				n.cfg.Logger.Info("the disk serves again")
@@ -171,6 +175,31 @@ func (n *Node) watchLeadership(observed <-chan raft.Observation) {
 			return
 		}
 	}
+}
+
+// tellChange wakes those who wait for a leader.
+func (n *Node) tellChange() {
+	n.leadership.mu.Lock()
+	defer n.leadership.mu.Unlock()
+	n.announce()
+}
+
+// leaseLeft is for how long this leader's lease lasts, or zero.
+func (n *Node) leaseLeft() time.Duration {
+	if n.raft.State() != raft.Leader {
+		return 0
+	}
+	return n.lease.left()
+}
+
+// FollowerProgress returns what this leader knows of the other servers of its
+// configuration, by their IDs. On other servers it is nil.
+func (n *Node) FollowerProgress() map[string]Progress {
+	term := n.raft.CurrentTerm()
+	if n.raft.State() != raft.Leader {
+		return nil
+	}
+	return n.lease.progress(term)
 }
 
 // beginReign starts to catch up with what earlier leaders committed, and
@@ -194,6 +223,7 @@ func (n *Node) catchUp(r *reign) {
 		if n.raft.State() != raft.Leader {
 			return // the notice is on its way
 		}
+		n.lease.look(term) // a lone voter needs no answers
 		err := n.raft.Barrier(QueueTimeout).Error()
 		switch {
 		case err == nil && n.raft.State() == raft.Leader && n.raft.CurrentTerm() == term:

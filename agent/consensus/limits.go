@@ -4,7 +4,7 @@ import "time"
 
 const (
 	// BaseTimeout is the heartbeat timeout and the election timeout at
-	// multiplier 1. A failover takes about 1.7 times the timeout.
+	// multiplier 1. A failover takes 1.1 to 1.5 times the timeout.
 	BaseTimeout = 500 * time.Millisecond
 
 	// MinMultiplier and MaxMultiplier bound what BaseTimeout is multiplied
@@ -121,11 +121,48 @@ const (
 	dialTimeout = 3 * time.Second
 
 	// pooledConnections is how many idle connections are kept for each server.
-	pooledConnections = 3
+	pooledConnections = 5
 
 	// nudge is how much the timeouts are raised, and lowered again, to make
 	// Raft look at them at once.
 	nudge = time.Millisecond
+
+	// leasePart and leaseWhole are the part of the timeout for which a leader
+	// that a quorum has answered counts on it: what is left is for clocks that
+	// run at different speeds.
+	leasePart, leaseWhole = 9, 10
+
+	// commitTimeout is how often a leader tells idle followers how far the log
+	// is committed, at the least. A follower that was asked for a read waits for
+	// it.
+	commitTimeout = 10 * time.Millisecond
+
+	// electionSpread is the part of the timeout, one in so many, over which
+	// servers that have lost their leader at once spread their elections.
+	electionSpread = 5
+
+	// electionTries is how often a server stands for election sooner than Raft
+	// by itself would, when it has lost its leader.
+	electionTries = 3
+
+	// heartbeatTries is how often a heartbeat is sent at most, each time on
+	// another connection, until it is answered; heartbeatShare is the part of
+	// the timeout, one in so many, that passes between. After the last,
+	// heartbeatPatience times the timeout is waited.
+	heartbeatTries    = 4
+	heartbeatShare    = 5
+	heartbeatPatience = 4
+
+	// forgetfulPause is how long entries for a voter that has lost its memory are
+	// held back: Raft tries again ever more seldom.
+	forgetfulPause = time.Second
+
+	// handOverTries is how many servers a leader asks to take over.
+	handOverTries = 2
+
+	// appliedLook is how often a wait for entries looks for those that the state
+	// machine is not told of.
+	appliedLook = 5 * time.Millisecond
 
 	// barrierRetry is the pause before a fresh leader tries again to put its
 	// barrier into the log, while a hand-over of leadership is under way.

@@ -132,6 +132,28 @@ func checkMeta(path string, name snapshotName) error {
 	return parseMeta(data, name)
 }
 
+// newestMeta returns the description of the newest snapshot, or nil if there is
+// none.
+func newestMeta(dir string) (snapshotName, *raft.SnapshotMeta, error) {
+	names, err := snapshotNames(dir)
+	if err != nil || len(names) == 0 {
+		return snapshotName{}, nil, err
+	}
+	path := filepath.Join(dir, snapshotFolder, names[0].text, snapshotMeta)
+	data, err := readLimited(path, maxMetaBytes)
+	if err != nil {
+		return names[0], nil, damaged(path, dir, err)
+	}
+	if err := parseMeta(data, names[0]); err != nil {
+		return names[0], nil, damaged(path, dir, err)
+	}
+	var meta raft.SnapshotMeta
+	if err := json.Unmarshal(data, &meta); err != nil {
+		return names[0], nil, damaged(path, dir, err)
+	}
+	return names[0], &meta, nil
+}
+
 // parseMeta checks the text of a snapshot's description.
 func parseMeta(data []byte, name snapshotName) error {
 	var meta raft.SnapshotMeta

@@ -31,6 +31,7 @@ const (
 var (
 	keyCurrentTerm  = []byte("CurrentTerm")
 	keyLastVoteTerm = []byte("LastVoteTerm")
+	keyLastVoteCand = []byte("LastVoteCand")
 )
 
 // stores is where a node keeps its data. This file and bolt.go alone know what
@@ -41,6 +42,8 @@ type stores struct {
 	stable    raft.StableStore
 	snapshots *newestSnapshot
 	file      io.Closer
+	faults    Faults
+	fresh     *freshness
 	bolt      *boltStore // what all is stored in, nil in memory
 
 	watch   *diskWatch
@@ -79,9 +82,14 @@ func openStores(cfg Config, logger hclog.Logger) (*stores, error) {
 // memoryStores returns stores that are forgotten.
 func memoryStores(cfg Config, logger hclog.Logger) *stores {
 	memory := raft.NewInmemStore()
-	s := &stores{file: io.NopCloser(nil), snapshots: &newestSnapshot{SnapshotStore: raft.NewInmemSnapshotStore()}}
+	fresh, _ := readFreshness("")
+	s := &stores{
+		file: io.NopCloser(nil), faults: cfg.Faults, fresh: fresh,
+		snapshots: &newestSnapshot{SnapshotStore: raft.NewInmemSnapshotStore()},
+	}
 	s.watchOver(memory, memory, "memory", cfg.faults, logger)
 	s.log, s.stable = s.entries, s.votes
+	s.snapshots.configured = s.entries.configurations.add
 	return s
 }
 
@@ -93,9 +101,15 @@ func (s *stores) watchOver(log raft.LogStore, stable raft.StableStore, path stri
 	if f.stable != nil {
 		stable = f.stable(stable)
 	}
+	if s.faults.Log != nil {
+		log = &faultyLog{log, s.faults.Log}
+	}
+	if s.faults.Stable != nil {
+		stable = &faultyStable{stable, s.faults.Stable}
+	}
 	s.watch = newDiskWatch(path)
-	s.entries = &watchedLog{store: log, watch: s.watch}
 	s.votes = newWatchedStable(stable, s.watch, logger)
+	s.entries = &watchedLog{store: log, watch: s.watch, logger: logger, ending: s.votes.ending, gaveUp: s.votes.giveUpNow}
 }
 
 // assemble puts together the stores of a folder whose log is open, and checks
@@ -114,7 +128,11 @@ func assemble(cfg Config, db *boltStore, logger hclog.Logger) (*stores, error) {
 	if cfg.faults.space != nil {
 		free.look = cfg.faults.space
 	}
-	s := &stores{dir: dir, file: db, bolt: db, room: free, snapshots: &newestSnapshot{
+	fresh, err := readFreshness(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &stores{dir: dir, file: db, bolt: db, room: free, faults: cfg.Faults, fresh: fresh, snapshots: &newestSnapshot{
 		SnapshotStore: &tidySnapshots{SnapshotStore: files, dir: dir, room: free},
 	}}
 	s.watchOver(db, db, filepath.Join(dir, logFile), cfg.faults, logger)
@@ -126,10 +144,17 @@ func assemble(cfg Config, db *boltStore, logger hclog.Logger) (*stores, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, meta, err := newestMeta(dir); err == nil && meta != nil {
+		s.entries.configurations.add(meta.ConfigurationIndex)
+	}
+	s.snapshots.configured = s.entries.configurations.add
 	if err := s.checkHistory(newest, cfg.CheckEntry); err != nil {
 		return nil, err
 	}
 	if err := s.undoHalfBootstrap(); err != nil {
+		return nil, err
+	}
+	if err := s.finishBootstrap(); err != nil {
 		return nil, err
 	}
 	s.stable = s.votes
@@ -153,7 +178,7 @@ func openLog(dir string) (*boltStore, error) {
 	if err := checkLog(path, dir); err != nil {
 		return nil, err
 	}
-	return openBolt(path, dir)
+	return openBolt(path, dir, false)
 }
 
 // makeLog makes an empty log file, if nothing else is stored that it belonged
@@ -170,12 +195,16 @@ func makeLog(dir string) error {
 	if err := os.Remove(unfinished); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("cannot remove a half-made Raft log: %w", err)
 	}
-	db, err := openBolt(unfinished, dir)
+	db, err := openBolt(unfinished, dir, false)
 	if err != nil {
 		return err
 	}
 	if err := db.Close(); err != nil {
 		return fmt.Errorf("cannot make the Raft log: %w", err)
+	}
+	// The mark is there before the log is: without a memory, no vote.
+	if err := markFresh(dir); err != nil {
+		return fmt.Errorf("cannot mark a fresh server: %w", err)
 	}
 	if err := os.Rename(unfinished, path); err != nil {
 		return fmt.Errorf("cannot make the Raft log: %w", err)
@@ -195,9 +224,8 @@ func boltOptions(readOnly bool) *bbolt.Options {
 	}
 }
 
-// openBolt opens the log file for reading and writing. Every commit is synced
-// to disk.
-func openBolt(path, dir string) (db *boltStore, err error) {
+// openBolt opens the log file. Every commit is synced to disk.
+func openBolt(path, dir string, readOnly bool) (db *boltStore, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			db, err = nil, damaged(path, dir, fmt.Errorf("%v", cause))
@@ -333,6 +361,9 @@ func (s *stores) checkPart(from, to uint64, check func([]byte) error) error {
 		if entry.Index != index {
 			return fmt.Errorf("entry %d says that it is entry %d", index, entry.Index)
 		}
+		if entry.Type == raft.LogConfiguration && s.entries != nil {
+			s.entries.configurations.add(index)
+		}
 		if entry.Type == raft.LogCommand && check != nil {
 			if err := check(entry.Data); err != nil {
 				return fmt.Errorf("entry %d cannot be applied: %w", index, err)
@@ -369,6 +400,23 @@ func (s *stores) undoHalfBootstrap() error {
 	return s.stable.SetUint64(keyCurrentTerm, 0)
 }
 
+// finishBootstrap removes the mark of a fresh server whose bootstrap was cut
+// short before that: it has stored its first entry, but knows of no election. One
+// that has its entries from a leader knows the leader's term, which is higher.
+func (s *stores) finishBootstrap() error {
+	term, err := s.stable.GetUint64(keyCurrentTerm)
+	if err != nil || term != 1 {
+		return nil
+	}
+	if last, err := s.log.LastIndex(); err != nil || last != 1 {
+		return nil
+	}
+	if err := s.fresh.clear(); err != nil {
+		return fmt.Errorf("cannot finish the bootstrap: %w", err)
+	}
+	return nil
+}
+
 // empty reports whether there is neither an entry nor a snapshot.
 func (s *stores) empty() (bool, error) {
 	last, err := s.log.LastIndex()
@@ -393,6 +441,10 @@ func isNotFound(err error) bool { return err != nil && err.Error() == "not found
 type newestSnapshot struct {
 	raft.SnapshotStore
 
+	// configured, if it is not nil, is told which entry the configuration in a
+	// finished snapshot is from.
+	configured func(index uint64)
+
 	mu      sync.Mutex
 	opened  string
 	openErr error
@@ -410,7 +462,35 @@ func (s *newestSnapshot) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, err
 	s.mu.Lock()
 	s.opened, s.openErr = id, err
 	s.mu.Unlock()
-	return meta, source, err
+	if err != nil {
+		return meta, source, err
+	}
+	return meta, &indexedSource{source, meta.Index}, nil
+}
+
+// Create begins a snapshot. If it is a leader's, it brings the configuration.
+func (s *newestSnapshot) Create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration,
+	configurationIndex uint64, transport raft.Transport) (raft.SnapshotSink, error) {
+	sink, err := s.SnapshotStore.Create(version, index, term, configuration, configurationIndex, transport)
+	if err != nil || s.configured == nil {
+		return sink, err
+	}
+	return &configuringSink{sink, func() { s.configured(configurationIndex) }}, nil
+}
+
+// configuringSink calls a function when the snapshot is finished.
+type configuringSink struct {
+	raft.SnapshotSink
+	finished func()
+}
+
+// Close finishes the snapshot.
+func (s *configuringSink) Close() error {
+	err := s.SnapshotSink.Close()
+	if err == nil {
+		s.finished()
+	}
+	return err
 }
 
 // syncFolder makes a rename in a folder last.

@@ -34,7 +34,7 @@ func (n *Node) Verify(ctx context.Context) error {
 	if n.isStopping() {
 		return ErrStopped
 	}
-	if !n.Leading() {
+	if !n.reigns() {
 		if !n.stores.serves() {
 			return n.because(ErrNotLeader)
 		}
