@@ -10,6 +10,9 @@ import (
 	"strings"
 )
 
+// unixScheme begins the path of a unix socket.
+const unixScheme = "unix://"
+
 // off is the port of what does not listen.
 const off = -1
 
@@ -280,7 +283,7 @@ func (r *resolver) client(what, name string, port int, unix bool) (at []listener
 		return nil, nil
 	}
 	for _, word := range words {
-		if socket, ok := strings.CutPrefix(word, "unix://"); ok && unix {
+		if socket, ok := strings.CutPrefix(word, unixScheme); ok && unix {
 			if !filepath.IsAbs(socket) {
 				r.fail(path, " must have the whole path of a socket as in \"unix:///run/muster.sock\", but is %q", shorten(word))
 			}

@@ -19,7 +19,9 @@ func (r *resolver) joins() bool { return len(r.list("retry_join")) > 0 }
 func (r *resolver) joining() {
 	c := r.out
 	c.RetryJoin = r.joinAddresses("retry_join")
-	c.RetryJoinWAN = r.joinAddresses("retry_join_wan")
+	if wan := r.joinAddresses("retry_join_wan"); c.Server {
+		c.RetryJoinWAN = wan
+	}
 	c.RetryInterval = r.positive("retry_interval")
 	c.RetryMax = r.number("retry_max")
 	c.RejoinAfterLeave = r.yes("rejoin_after_leave")

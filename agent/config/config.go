@@ -29,6 +29,8 @@ type Config struct {
 	BootstrapExpect int
 	DataDir         string // empty only in dev mode
 	PidFile         string
+	// AutoReload asks for [Watch] on the files.
+	AutoReload bool
 
 	// Addresses. A port of zero or below is off.
 	BindAddr         netip.Addr

@@ -24,6 +24,16 @@ func (r *resolver) later() {
 	for i, text := range r.list("primary_gateways") {
 		r.filled(r.in["primary_gateways"].element(i), "primary_gateways", text)
 	}
+	for _, name := range []string{"https", "grpc", "grpc_tls"} {
+		for _, word := range r.expanded("addresses." + name) {
+			if !strings.HasPrefix(word, unixScheme) {
+				r.ip("addresses."+name, word)
+			}
+		}
+	}
+	if r.given("rpc.enable_streaming") && !r.out.Server {
+		r.note("rpc.enable_streaming", " has no effect: it is for servers")
+	}
 	if r.yes("ui_config.enabled") && r.text("ui_config.dir") != "" {
 		r.fail("ui_config.dir", " and ui_config.enabled = true exclude each other")
 	}

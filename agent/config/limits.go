@@ -20,6 +20,10 @@ const (
 	MaxShown = 10
 )
 
+// WatchInterval is how often files are looked at if the agent is to read them
+// again by itself, and how long they must have been left alone.
+const WatchInterval = time.Second
+
 // Limits of what is written in files.
 const (
 	// MaxLabel is the length of a part of a DNS name, in bytes (RFC 1035 §2.3.4).

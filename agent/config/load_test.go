@@ -5,6 +5,7 @@ import (
 	"flag"
 	"io"
 	"maps"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -135,6 +136,11 @@ func TestFolder(t *testing.T) {
 	if err := os.Symlink(filepath.Join(dir, "a.json"), filepath.Join(dir, "z.json")); err != nil {
 		t.Fatal(err)
 	}
+	if listener, err := net.Listen("unix", filepath.Join(dir, "s.hcl")); err == nil { // where sockets can be made
+		defer listener.Close()
+	} else if err := os.Symlink(os.DevNull, filepath.Join(dir, "s.hcl")); err != nil {
+		t.Fatal(err)
+	}
 	c, err := load(Sources{Dev: true, Files: []string{dir}}, testHost())
 	if err != nil {
 		t.Fatal(err)
@@ -146,7 +152,7 @@ func TestFolder(t *testing.T) {
 	if want := []string{"B.HCL", "a.json", "z.json"}; !slices.Equal(read, want) {
 		t.Errorf("read %v, want %v", read, want)
 	}
-	if len(c.Warnings) != 2 || !strings.Contains(c.Warnings[0], "README is skipped") {
+	if len(c.Warnings) != 3 || !strings.Contains(c.Warnings[0], "README is skipped") || !strings.HasSuffix(c.Warnings[1], "s.hcl is skipped: it is no file") {
 		t.Errorf("warnings: %q", c.Warnings)
 	}
 	if _, err := load(Sources{Dev: true, Files: []string{dir}, Format: "json"}, testHost()); err == nil || !strings.Contains(err.Error(), "README:1:1: JSON") {

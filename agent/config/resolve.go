@@ -194,6 +194,7 @@ func (r *resolver) mode() {
 	c.Bootstrap = r.yes("bootstrap")
 	c.BootstrapExpect = r.number("bootstrap_expect")
 	c.PidFile = r.text("pid_file")
+	c.AutoReload = r.yes("auto_reload_config")
 	switch expect := c.BootstrapExpect; {
 	case expect > 0:
 		r.expecting(expect)

@@ -287,6 +287,7 @@ func TestFaults(t *testing.T) {
 		{"mode of sockets", `unix_sockets { mode = "888" }`, `unix_sockets.mode must be an octal number as in "0660", but is "888"`},
 
 		{"recursor by name", `recursors = ["192.0.2.1:53", "dns.example.com"]`, at + `30: recursors must be IP addresses with or without a port, but one is "dns.example.com"`},
+		{"HTTPS at a name", `addresses { https = "localhost" }`, `addresses.https must be an IP address, but is "localhost"`},
 		{"two web pages", `ui_config { enabled = true, dir = "/x" }`, `ui_config.dir and ui_config.enabled = true exclude each other`},
 		{"path of the web page", `ui_config { content_path = "ui" }`, `ui_config.content_path must begin and end with a slash, but is "ui"`},
 		{"no fetching", `cache { entry_fetch_rate = 0 }`, `cache.entry_fetch_rate must not be 0`},

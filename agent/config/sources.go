@@ -68,6 +68,8 @@ func (r *reader) folder(path string) {
 		case err != nil:
 			r.errs.append(fmt.Errorf("cannot read configuration: %w", err))
 		case info.IsDir():
+		case !info.Mode().IsRegular():
+			r.warnings = append(r.warnings, fmt.Sprintf("%s is skipped: it is no file", file))
 		case r.format == "" && formatOf(file) == "":
 			r.warnings = append(r.warnings, fmt.Sprintf("%s is skipped: its name ends neither in .hcl nor in .json, and no -config-format is given", file))
 		default:
