@@ -27,10 +27,14 @@ func (r *Registry) target(d *check.Definition) check.Target {
 	}
 }
 
-// decides reports whether a check counts for an instance of its node: those of
-// the instance and those of the node do. An alias check does not mirror itself.
-func decides(c *health.Check, service string) bool {
-	return c.ServiceID == "" || c.ServiceID == service
+// decides reports whether a check counts for an instance of its node, or for the
+// node if service is empty: those of the instance and those of the node do. Alias
+// checks of the node do not: two of them would hold each other critical for ever.
+func decides(c *health.Check, kind, service string) bool {
+	if c.ServiceID == "" {
+		return kind != check.Alias
+	}
+	return c.ServiceID == service
 }
 
 // localTarget is an instance of this agent.
@@ -64,7 +68,7 @@ func (t *localTarget) look() check.TargetState {
 	t.changed = [2]<-chan struct{}{r.bells.on(bell{healthOf, t.service}), r.bells.on(bell{healthOf, ""})}
 	state := check.TargetState{Found: r.services[t.service] != nil}
 	for id, c := range r.checks {
-		if id != t.self && decides(c.row, t.service) {
+		if id != t.self && decides(c.row, c.def.Kind(), t.service) {
 			state.Checks = append(state.Checks, c.row)
 		}
 	}
@@ -148,7 +152,7 @@ func (t *remoteTarget) look(ctx context.Context) error {
 func (t *remoteTarget) state() check.TargetState {
 	state := check.TargetState{}
 	for _, c := range t.checks {
-		if decides(c, t.service) && (c.ID != t.self || !strings.EqualFold(c.Node, t.own)) {
+		if decides(c, c.Type, t.service) && (c.ID != t.self || !strings.EqualFold(c.Node, t.own)) {
 			state.Checks = append(state.Checks, c)
 		}
 	}
