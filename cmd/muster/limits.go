@@ -22,8 +22,10 @@ const (
 	// state replaced by it.
 	restoreTimeout = time.Hour
 	// maxSnapshotConfig is the most bytes of a configuration file of the snapshot
-	// agent, and maxPeersFile of a peers.json.
+	// agent.
 	maxSnapshotConfig = 1 << 20
+	// maxNodeID is the most bytes of a file that holds a node ID: a UUID is a line.
+	maxNodeID = 4 << 10
 	// retryPause is how long the snapshot agent waits after a first failure; the
 	// pause doubles with each further one, up to maxRetryPause or the interval.
 	retryPause    = 10 * time.Second

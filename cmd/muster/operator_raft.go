@@ -27,7 +27,7 @@ knows, which is the way to look when there is no leader.`,
 				},
 				new: func() runner { return &listPeersRunner{} },
 			},
-
+			recoverCommand(),
 			{
 				name:    "remove-peer",
 				summary: "End the part of a server in Raft",
