@@ -10,9 +10,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,6 +41,21 @@ type Options struct {
 	// Reload reads the configuration anew, for those who ask over HTTP. It may be
 	// nil.
 	Reload func() (*config.Config, error)
+	// Network stands between the agent and others, for tests. Its zero value is the
+	// real one.
+	Network Network
+}
+
+// Network is what tests put between an agent, its disk and other agents.
+type Network struct {
+	// Gossip passes the packets and streams of gossip on; nil passes all.
+	Gossip gossip.Filter
+	// GossipAddr is where gossip listens instead of where the configuration says.
+	GossipAddr netip.AddrPort
+	// Dial opens connections to server ports; nil is plain TCP.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+	// Faults are those of the disk.
+	Faults consensus.Faults
 }
 
 // Agent is one running agent.
@@ -53,17 +68,28 @@ type Agent struct {
 	id      string   // the node's ID
 	dir     *dataDir // nil if nothing is kept
 	self    atomic.Pointer[catalog.Node]
-	member  gossip.Member
-	machine *state.Machine
-	node    *consensus.Node
-	mux     *rpc.Mux
-	pool    *gossip.Alone
+	network Network
+	pool    *gossip.Pool
+	router  *router
+	remote  *remote
 	backend *backend
-	local   *local.Registry
-	handler *api.Handler
-	dns     *dnsserver.Server // nil if DNS is off
-	sockets Listeners
-	started time.Time
+	encoded encodedAnswers
+	uploads *uploads
+
+	// The parts of a server; a client agent has none of them.
+	machine   *state.Machine
+	node      *consensus.Node
+	mux       *rpc.Mux
+	rpcServer *rpc.Server
+	autopilot leader.Autopilot
+
+	rpcClient *rpc.Client
+	notified  atomic.Bool
+	local     *local.Registry
+	handler   *api.Handler
+	dns       *dnsserver.Server // nil if DNS is off
+	sockets   Listeners
+	started   time.Time
 
 	load      func() (*config.Config, error) // reads the configuration anew; may be nil
 	telemetry *telemetry
@@ -72,6 +98,7 @@ type Agent struct {
 	running   *config.Config // the newest one that was taken over; guarded by reloading
 	left      atomic.Bool
 	leave     chan struct{} // closed by Leave
+	closing   chan struct{} // closed when the agent begins to stop
 	stopped   chan struct{} // closed when Run has returned
 }
 
@@ -92,7 +119,9 @@ func New(o Options) (*Agent, error) {
 		logger:  o.Logger,
 		level:   o.Level,
 		sockets: o.Listeners,
+		network: o.Network,
 		leave:   make(chan struct{}),
+		closing: make(chan struct{}),
 		stopped: make(chan struct{}),
 		started: time.Now(),
 		load:    o.Reload,
@@ -102,6 +131,9 @@ func New(o Options) (*Agent, error) {
 		a.takeGiven,
 		a.openIdentity,
 		a.bind,
+		a.openPool,
+		a.openCalls,
+		a.openBackend,
 		a.openConsensus,
 		a.openLocal,
 		a.openEdges,
@@ -143,18 +175,38 @@ func (a *Agent) openIdentity() error {
 	}
 	a.id = id
 	a.setSelf(selfNode(c, id))
-	a.member = selfMember(c, id)
-	a.pool = gossip.NewAlone(a.member)
 	return nil
 }
 
-// openConsensus opens the state: in memory in dev mode, else from disk. The
-// server port belongs to the mux from here on.
+// openBackend makes what answers and applies, here or there.
+func (a *Agent) openBackend() error {
+	c := a.config
+	a.backend = &backend{
+		id:         a.id,
+		datacenter: c.Datacenter,
+		nodeName:   c.NodeName,
+		remote:     a.remote,
+		hold:       c.RPCHoldTimeout,
+		now:        time.Now,
+		measure:    a.telemetry.Command,
+	}
+	for i := range a.backend.indexes {
+		a.backend.indexes[i].ask = func() (uint64, error) { return a.backend.committed(i == 1) }
+	}
+	return nil
+}
+
+// openConsensus opens the state of a server: in memory in dev mode, else from
+// disk. The server port belongs to the mux from here on.
 func (a *Agent) openConsensus() error {
 	c := a.config
+	if !c.Server {
+		return a.keepID()
+	}
 	a.machine = state.NewMachine()
-	cluster := func() [16]byte { return a.machine.View().Cluster() }
-	a.mux = rpc.NewMux(rpc.MuxConfig{Listener: a.sockets.Server, ID: a.id, Cluster: cluster, Logger: a.part("server.rpc")})
+	a.mux = rpc.NewMux(rpc.MuxConfig{
+		Listener: a.sockets.Server, ID: a.id, Cluster: a.cluster, ConnsPerClient: c.RPCMaxConnsPerClient, Logger: a.part("server.rpc"),
+	})
 	a.undo.push("server port", a.mux.Close)
 
 	dir := ""
@@ -168,12 +220,14 @@ func (a *Agent) openConsensus() error {
 		CheckEntry: state.CheckEntry,
 		Stream: stream{
 			Listener: a.mux.Raft(),
-			dialer:   rpc.Dialer{ID: a.id, Cluster: cluster, Resolve: a.resolve},
+			dialer:   rpc.Dialer{ID: a.id, Cluster: a.cluster, Resolve: a.resolve, Net: a.network.Dial},
 		},
 		Multiplier:        c.RaftMultiplier,
+		PreVoteDisabled:   c.RaftPreVoteDisabled,
 		SnapshotThreshold: uint64(c.RaftSnapshotThreshold),
 		SnapshotInterval:  c.RaftSnapshotInterval,
 		TrailingLogs:      uint64(c.RaftTrailingLogs),
+		Faults:            a.network.Faults,
 		Logger:            a.part("server.raft"),
 	})
 	if err != nil {
@@ -181,23 +235,16 @@ func (a *Agent) openConsensus() error {
 	}
 	a.undo.push("Raft node", node.Stop)
 	a.node = node
+	a.backend.node, a.backend.machine = node, a.machine
 	if err := a.ownsData(); err != nil {
 		return err
 	}
-	if a.dir != nil {
-		if err := a.dir.keepNodeID(a.id); err != nil {
-			return err
-		}
+	if err := a.keepID(); err != nil {
+		return err
 	}
-	a.backend = &backend{
-		datacenter: c.Datacenter,
-		nodeName:   c.NodeName,
-		machine:    a.machine,
-		node:       node,
-		hold:       c.RPCHoldTimeout,
-		now:        time.Now,
-		measure:    a.telemetry.Command,
-	}
+	a.rpcServer = rpc.NewServer(rpc.ServerConfig{
+		Listener: a.mux.Calls(), Handler: calls{a}, StopTimeout: min(c.LeaveDrainTime, stopLimit/2), Logger: a.part("server.rpc"),
+	})
 	if c.Bootstrap || c.Dev {
 		if _, err := node.Bootstrap(); err != nil {
 			return fmt.Errorf("cannot begin as the only server: %w", err)
@@ -206,22 +253,23 @@ func (a *Agent) openConsensus() error {
 	return nil
 }
 
-// ownsData refuses data whose servers do not include this one: it could never
-// lead with it again.
+// keepID writes the node's ID down, if anything is kept.
+func (a *Agent) keepID() error {
+	if a.dir == nil {
+		return nil
+	}
+	return a.dir.keepNodeID(a.id)
+}
+
+// ownsData refuses the data of another server that was alone: this one could never
+// lead with it. One of several may have been taken out, and is added again.
 func (a *Agent) ownsData() error {
 	peers := a.node.Peers()
-	var ids []string
-	for _, p := range peers {
-		if p.ID == a.id {
-			return nil
-		}
-		ids = append(ids, p.ID)
-	}
-	if len(peers) == 0 {
+	if len(peers) != 1 || peers[0].ID == a.id {
 		return nil
 	}
 	return fmt.Errorf("the data in %s belongs to the server with the node ID %s, and this node has the ID %s: configure that node_id, or use another data directory",
-		a.dir.path, strings.Join(ids, ", "), a.id)
+		a.dir.path, peers[0].ID, a.id)
 }
 
 // stream is what Raft reaches other servers by.
@@ -233,16 +281,6 @@ type stream struct {
 // Dial connects to the server with an ID.
 func (s stream) Dial(id string, timeout time.Duration) (net.Conn, error) {
 	return s.dialer.Dial(rpc.ProtocolRaft, id, timeout)
-}
-
-// resolve finds the address of a server by its ID among the members.
-func (a *Agent) resolve(id string) (string, error) {
-	for _, m := range a.pool.Members() {
-		if m.ID == id && m.IsServer() {
-			return net.JoinHostPort(m.Addr.String(), m.Tags["port"]), nil
-		}
-	}
-	return "", fmt.Errorf("no server with the ID %s is a member", id)
 }
 
 // openLocal loads what is registered at this agent.
@@ -295,6 +333,9 @@ func (a *Agent) openEdges() error {
 		Local:   registry{a.local, c.NodeName},
 		Agent:   about{a},
 
+		Operator:  operator{a},
+		Snapshots: archives{a},
+
 		Telemetry: a.telemetry,
 		Logger:    a.part("http"),
 	})
@@ -305,6 +346,12 @@ func (a *Agent) openEdges() error {
 	if len(a.sockets.DNSPackets) == 0 {
 		return nil
 	}
+	lookup := dnsserver.Lookup(a.backend)
+	if !c.Server {
+		remembered, cancel := context.WithCancel(context.Background())
+		a.undo.push("memory of DNS", func() error { cancel(); return nil })
+		lookup = newRemembering(remembered, a.backend)
+	}
 	a.dns, err = dnsserver.New(dnsserver.Config{
 		Datacenter:  c.Datacenter,
 		NodeName:    c.NodeName,
@@ -313,7 +360,7 @@ func (a *Agent) openEdges() error {
 		Settings:    dnsSettings(c),
 		PacketConns: a.sockets.DNSPackets,
 		Listeners:   a.sockets.DNSStreams,
-		Lookup:      a.backend,
+		Lookup:      lookup,
 		Measure:     a.measureDNS,
 		Logger:      a.part("dns"),
 	})
@@ -332,9 +379,18 @@ func (a *Agent) Run(ctx context.Context) error {
 	// Raft takes the end of its port for a failure, so the port outlives it: the
 	// undoing of New ends both.
 	port := newGroup(context.WithoutCancel(ctx))
-	port.start("server port", a.mux.Run)
 	back := newGroup(context.WithoutCancel(ctx))
-	back.start("leader's duties", a.lead)
+	if a.config.Server {
+		port.start("server port", a.mux.Run)
+		back.start("calls of other agents", a.rpcServer.Run)
+		back.start("leader's duties", a.lead)
+		back.start("state", a.untilStopped(a.mend))
+		back.start("bootstrap", a.untilStopped(a.expect))
+	}
+	back.start("gossip", a.pool.Run)
+	back.start("join", a.untilStopped(a.join))
+	back.start("members", a.followPool)
+	back.start("attendance", a.attend)
 	back.start("metrics", a.watch)
 	back.start("local registry", func(ctx context.Context) error { return a.local.Run(ctx, a.backend) })
 
@@ -349,6 +405,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-a.leave:
+			a.depart(context.WithoutCancel(ctx))
 		case <-back.ctx.Done():
 		case <-port.ctx.Done():
 		}
@@ -357,6 +414,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.logger.Info(PhraseRunning)
 
 	err := front.wait(stopLimit)
+	close(a.closing)
 	back.cancel()
 	err = errors.Join(err, back.wait(stopLimit), a.undo.run(stopLimit))
 	port.cancel()
@@ -370,22 +428,27 @@ func (a *Agent) lead(ctx context.Context) error {
 	return a.node.WhileLeader(ctx, func(ctx context.Context) error {
 		log := a.part("leader")
 		log.Info(PhraseLeading)
+		a.backend.caughtUp.Store(true)
 		defer log.Info(PhraseNotLeading)
 		if err := a.begin(ctx, log); err != nil {
 			return err
 		}
-		return leader.Run(ctx, leader.Deps{
-			Pool: a.pool,
-			Self: func() catalog.Node { return *a.self.Load() },
-			View: a.machine.View,
-			Apply: func(ctx context.Context, cmd any) error {
-				_, err := a.backend.apply(a.duty(ctx), cmd)
-				return err
-			},
-			Now:    time.Now,
-			Logger: log,
-		})
+		deps := a.duties()
+		deps.Logger = log
+		return leader.Run(ctx, deps)
 	})
+}
+
+// untilStopped is a part that may have nothing to do: only an error of it ends the
+// others.
+func (a *Agent) untilStopped(run func(ctx context.Context) error) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		if err := run(ctx); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return nil
+	}
 }
 
 // begin gives a new cluster its ID, over and over until that succeeds or ctx
@@ -479,12 +542,28 @@ func (a *Agent) DNSAddrs() []net.Addr {
 
 // ServerAddr is the address of the server port as others reach it.
 func (a *Agent) ServerAddr() string {
-	port := 0
-	if tcp, ok := a.sockets.Server.Addr().(*net.TCPAddr); ok {
-		port = tcp.Port
-	}
-	return net.JoinHostPort(a.config.AdvertiseAddr.String(), strconv.Itoa(port))
+	return net.JoinHostPort(a.config.AdvertiseAddr.String(), strconv.Itoa(a.serverPort()))
 }
 
 // NodeID is the node's ID.
 func (a *Agent) NodeID() string { return a.id }
+
+// serverPort is the number of the server port, or zero on a client agent.
+func (a *Agent) serverPort() int {
+	if a.sockets.Server == nil {
+		return 0
+	}
+	return portOf(a.sockets.Server.Addr())
+}
+
+// GossipAddr is where gossip is reached, as host and port.
+func (a *Agent) GossipAddr() string { return a.pool.Addr().String() }
+
+// Leads reports whether this agent is the server that leads.
+func (a *Agent) Leads() bool { return a.node != nil && a.node.Leading() }
+
+// State is the state's index and hash on this server, for comparing servers.
+func (a *Agent) State() (index uint64, hash string) {
+	v := a.machine.View()
+	return v.Index, v.Hash().String()
+}

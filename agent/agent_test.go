@@ -147,7 +147,7 @@ func TestChangesCarryTheirOrigin(t *testing.T) {
 			}
 		}
 	}
-	if byLeader != 2 { // the cluster's ID, and the leader's node
+	if byLeader != 3 { // the cluster's ID, how servers are looked after, and the leader's node
 		t.Errorf("%d changes are the leader's", byLeader)
 	}
 	last := records[len(records)-1].Origin

@@ -10,6 +10,7 @@ import (
 
 	"github.com/muster-sd/muster/agent/consensus"
 	"github.com/muster-sd/muster/agent/local"
+	"github.com/muster-sd/muster/agent/rpc"
 	"github.com/muster-sd/muster/agent/state"
 	"github.com/muster-sd/muster/api"
 	"github.com/muster-sd/muster/catalog"
@@ -20,17 +21,30 @@ import (
 )
 
 // backend answers and applies for everybody in the agent who reads or changes
-// what the cluster has agreed on. It alone decides who may answer: today that
-// is always this server.
+// what the cluster has agreed on. It alone decides who may answer: this server,
+// if it has the state, and else one that has.
 type backend struct {
+	id         string
 	datacenter string
 	nodeName   string
-	machine    *state.Machine
-	node       *consensus.Node
+	// machine and node are those of a server; a client agent has neither.
+	machine *state.Machine
+	node    *consensus.Node
+	// remote asks other servers. It may be nil on a server that is alone.
+	remote *remote
 	// hold is how long a request waits for a leader before it fails.
 	hold time.Duration
 	now  func() time.Time
 	memo memo
+	// indexes are the questions to the leader for what was committed, without and
+	// with a quorum that confirms that it leads.
+	indexes [2]rounds[uint64]
+	// caughtUp is whether this server has, since it started, applied all that was
+	// committed: until then it could answer as if nothing had ever been registered.
+	caughtUp atomic.Bool
+	// differs is whether this server's state was found not to be what the others
+	// have: it answers nothing until it has theirs.
+	differs atomic.Bool
 	// measure notes that a command was carried out; it may be nil.
 	measure func(cmd any, began time.Time)
 	// waiting is how many readers wait now, and woken how often one of them was
@@ -48,11 +62,23 @@ var (
 	_ local.Catalog    = (*backend)(nil)
 )
 
-// ask answers q here if this agent may, and says what the answer stands on.
+// ask answers q here if this agent has the state, and otherwise has a server
+// answer.
 func ask[R any](ctx context.Context, b *backend, o mvcc.ReadOptions, q any) (R, mvcc.Meta, error) {
-	value, meta, err := b.answer(ctx, o, q)
+	var (
+		value any
+		meta  mvcc.Meta
+		none  R
+	)
+	err := b.ours(o.Datacenter)
+	switch {
+	case err != nil:
+	case b.node == nil:
+		value, meta, err = b.remote.ask(ctx, o, q)
+	default:
+		value, meta, err = b.answer(ctx, o, q)
+	}
 	if err != nil {
-		var none R
 		return none, meta, err
 	}
 	return value.(R), meta, nil
@@ -73,12 +99,11 @@ func (b *backend) answer(ctx context.Context, o mvcc.ReadOptions, q any) (any, m
 		defer timer.Stop()
 		timeout = timer.C
 	}
+	meta, view, err := b.fresh(ctx, o)
 	for {
-		meta, err := b.fresh(ctx, o)
 		if err != nil {
 			return nil, meta, err
 		}
-		view := b.machine.View()
 		a, err := b.memo.answer(view, q, watch)
 		if err != nil {
 			return nil, meta, err
@@ -98,38 +123,134 @@ func (b *backend) answer(ctx context.Context, o mvcc.ReadOptions, q any) (any, m
 		if ctx.Err() != nil {
 			return nil, meta, ctx.Err()
 		}
-		if !expired {
-			b.woken.Add(1)
-		}
 		watch.Reset()
+		if expired {
+			// Nothing came: whether that is still so is asked as at first.
+			if meta, view, err = b.fresh(ctx, o); err != nil {
+				return nil, meta, err
+			}
+			continue
+		}
+		// What a reader is woken by is newer than when it began to wait, and so
+		// fresh enough.
+		b.woken.Add(1)
+		view = b.machine.View()
 	}
 }
 
-// fresh makes sure that the newest view is as new as o asks for, and says how
-// new it is.
-func (b *backend) fresh(ctx context.Context, o mvcc.ReadOptions) (mvcc.Meta, error) {
-	if err := b.ours(o.Datacenter); err != nil {
-		return mvcc.Meta{}, err
-	}
+// fresh returns a view that is as new as o asks for, and says how new it is.
+func (b *backend) fresh(ctx context.Context, o mvcc.ReadOptions) (mvcc.Meta, *state.View, error) {
 	meta := mvcc.Meta{Mode: o.Mode}
-	if o.Mode == mvcc.Stale {
+	if b.differs.Load() {
+		return meta, nil, &mvcc.Error{Code: mvcc.NotReady, Text: "this server's state differs from that of the others, and it is taking theirs over: ask another server"}
+	}
+	if o.Mode == mvcc.Default && b.node.Leading() {
+		view := b.machine.View()
+		// A server that was stopped in between may not lead any more.
+		if b.node.Leading() {
+			meta.KnownLeader = true
+			return meta, view, nil
+		}
+	}
+	if o.Mode == mvcc.Stale && b.caughtUp.Load() {
 		_, meta.KnownLeader = b.node.Leader()
 		meta.LastContact = b.node.LastContact()
 		if o.MaxStale == 0 || meta.LastContact <= o.MaxStale {
-			return meta, nil
+			return meta, b.machine.View(), nil
 		}
 		meta.Mode = mvcc.Default
 	}
-	if err := b.waitLeader(ctx); err != nil {
-		return meta, err
+	held, cancel := context.WithTimeout(ctx, b.hold)
+	defer cancel()
+	view, err := b.current(held, o.Mode == mvcc.Consistent)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return meta, nil, err
 	}
-	if o.Mode == mvcc.Consistent {
-		if err := b.node.Verify(ctx); err != nil {
-			return meta, asReadError(err)
+	b.caughtUp.Store(true)
+	meta.KnownLeader, meta.LastContact = true, b.node.LastContact()
+	return meta, view, nil
+}
+
+// current returns a view with all that was committed when it was called: this
+// server's own if it leads, or if it has applied what the leader says was
+// committed. It looks for a leader until ctx ends.
+func (b *backend) current(ctx context.Context, confirmed bool) (*state.View, error) {
+	for {
+		if b.node.Leading() {
+			var err error
+			if confirmed {
+				err = b.node.Verify(ctx)
+			}
+			view := b.machine.View()
+			// A server that was stopped in between may not lead any more.
+			if err == nil && b.node.Leading() {
+				return view, nil
+			}
+			if err != nil && !retryable(err) {
+				return nil, asReadError(err)
+			}
+		}
+		if err := b.waitLeader(ctx); err != nil {
+			return nil, err
+		}
+		if b.node.Leading() {
+			continue
+		}
+		err := b.follow(ctx, confirmed)
+		if err == nil {
+			return b.machine.View(), nil
+		}
+		if ctx.Err() != nil || !elsewhere(err) {
+			return nil, b.because(err)
+		}
+		if err := b.pause(ctx); err != nil {
+			return nil, b.because(err)
 		}
 	}
-	meta.KnownLeader, meta.LastContact = true, 0
-	return meta, nil
+}
+
+// because is the error of a read for which nobody led in time.
+func (b *backend) because(err error) error {
+	var known *mvcc.Error
+	if errors.As(err, &known) {
+		return known
+	}
+	return noLeader(err)
+}
+
+// follow asks the leader what was committed, and waits until that is applied
+// here. All who wait share one question.
+func (b *backend) follow(ctx context.Context, confirmed bool) error {
+	kind := 0
+	if confirmed {
+		kind = 1
+	}
+	index, err := b.indexes[kind].join(ctx)
+	if err != nil {
+		return err
+	}
+	return b.node.WaitApplied(ctx, index)
+}
+
+// pause waits a little before a leader is looked for again.
+func (b *backend) pause(ctx context.Context) error {
+	timer := time.NewTimer(retryPause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// retryable reports whether nothing was done, and a leader may be found that does
+// it.
+func retryable(err error) bool {
+	return errors.Is(err, consensus.ErrNotLeader) || errors.Is(err, consensus.ErrNotReady) || errors.Is(err, consensus.ErrNoLeader)
 }
 
 // ours refuses datacenters that nothing is known of.
@@ -140,45 +261,119 @@ func (b *backend) ours(datacenter string) error {
 	return &mvcc.Error{Code: mvcc.NoPath, Text: "No path to datacenter"}
 }
 
-// waitLeader waits until this server leads and knows all that was ever
-// committed, for as long as requests are held.
+// waitLeader waits until this server leads, or another is known to.
 func (b *backend) waitLeader(ctx context.Context) error {
 	if b.node.Leading() {
 		return nil
 	}
-	held, cancel := context.WithTimeout(ctx, b.hold)
-	defer cancel()
-	if err := b.node.WaitLeader(held); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
+	if err := b.node.WaitLeader(ctx); err != nil {
 		return asError(err)
 	}
 	return nil
 }
 
-// apply hands a command to Raft and returns what it came to once it is
-// committed and applied.
+// apply hands a command to the leader and returns what it came to once it is
+// committed and applied there.
 func (b *backend) apply(ctx context.Context, cmd any) (state.Result, error) {
 	if b.measure != nil {
 		defer b.measure(cmd, time.Now())
-	}
-	if err := b.waitLeader(ctx); err != nil {
-		return state.Result{}, err
 	}
 	data, err := state.Encode(cmd, b.now().UnixMilli(), mvcc.OriginOf(ctx))
 	if err != nil {
 		return state.Result{}, err
 	}
+	var result state.Result
+	if b.node == nil {
+		result, err = b.remote.apply(ctx, data)
+	} else {
+		result, err = b.applyBytes(ctx, data, false)
+	}
+	if err == nil && result.Err != nil {
+		err = result.Err
+	}
+	return result, err
+}
+
+// applyBytes hands an encoded command to Raft, here or on the leader. What was
+// certainly not done is tried again for as long as requests are held. A command
+// that was forwarded goes no further.
+func (b *backend) applyBytes(ctx context.Context, data []byte, forwarded bool) (state.Result, error) {
+	held, cancel := context.WithTimeout(ctx, b.hold)
+	defer cancel()
+	for {
+		err := b.waitLeader(held)
+		if err != nil {
+			if ctx.Err() != nil {
+				err = ctx.Err()
+			}
+			return state.Result{}, err
+		}
+		var result state.Result
+		if b.node.Leading() {
+			result, err = b.applyHere(ctx, data)
+			if !retryable(err) {
+				return result, asError(err)
+			}
+		} else if forwarded {
+			return state.Result{}, &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}
+		} else if result, err = b.applyThere(ctx, data); err == nil || !again(err) {
+			return result, err
+		}
+		if b.pause(held) != nil {
+			if ctx.Err() != nil {
+				return state.Result{}, ctx.Err()
+			}
+			return state.Result{}, b.because(err)
+		}
+	}
+}
+
+// applyHere puts a command into the log of this server.
+func (b *backend) applyHere(ctx context.Context, data []byte) (state.Result, error) {
+	state.Stamp(data, b.now().UnixMilli())
 	value, err := b.node.Apply(ctx, data)
 	if err != nil {
-		return state.Result{}, asError(err)
+		return state.Result{}, err
 	}
-	result := value.(state.Result)
-	if result.Err != nil {
-		return result, result.Err
+	b.caughtUp.Store(true)
+	return value.(state.Result), nil
+}
+
+// applyThere hands a command to the leader.
+func (b *backend) applyThere(ctx context.Context, data []byte) (state.Result, error) {
+	id, ok := b.node.Leader()
+	if !ok || id == b.id || b.remote == nil {
+		return state.Result{}, &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}
 	}
-	return result, nil
+	body, err := b.remote.calls.Apply(ctx, id, &rpc.ApplyRequest{From: b.id, Forwarded: true, Command: data})
+	if err == nil {
+		return state.DecodeResult(body)
+	}
+	if rpc.Unsent(err) {
+		return state.Result{}, &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader: " + err.Error()}
+	}
+	return state.Result{}, uncertain(ctx, err)
+}
+
+// again reports whether a command that failed was certainly not carried out, by
+// reason of a leader that does not lead.
+func again(err error) bool {
+	switch mvcc.CodeOf(err) {
+	case mvcc.NoLeader, mvcc.NotReady, mvcc.ShuttingDown:
+		return true
+	}
+	return false
+}
+
+// committed asks the leader how far the log is committed.
+func (b *backend) committed(confirmed bool) (uint64, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), indexLimit)
+	defer cancel()
+	id, ok := b.node.Leader()
+	if !ok || id == b.id || b.remote == nil {
+		return 0, &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}
+	}
+	return b.remote.readIndex(ctx, id, confirmed)
 }
 
 // asReadError is asError for what changes nothing, and so has no effect if it is
@@ -205,6 +400,8 @@ func noLeader(err error) error {
 func asError(err error) error {
 	var fault *consensus.Fault
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, consensus.ErrNoLeader), errors.Is(err, consensus.ErrNotLeader):
 		return noLeader(err)
 	case errors.Is(err, consensus.ErrFull):

@@ -286,6 +286,22 @@ func TestWaitingReaderEndsWithItsContext(t *testing.T) {
 	})
 }
 
+// A server that never learnt what was committed does not answer as if that were
+// nothing.
+func TestServerThatHasNotCaughtUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newLeader(t)
+		set(t, b, "a", "1")
+		depose(t, b)
+		b.caughtUp.Store(false)
+		r := read(t.Context(), b, mvcc.ReadOptions{Mode: mvcc.Stale}, "a")
+		<-r.done
+		if mvcc.CodeOf(r.err) != mvcc.NoLeader || r.after != testHold {
+			t.Errorf("got %v after %v", r.err, r.after)
+		}
+	})
+}
+
 func TestReadsWithoutALeader(t *testing.T) {
 	for _, c := range []struct {
 		name    string

@@ -17,13 +17,13 @@ const module = "github.com/muster-sd/muster/"
 // package that is not named here has no place yet: name it with what it needs.
 // Tests may import what they like.
 var mayImport = map[string][]string{
-	"cmd/muster":      {"agent", "agent/config", "catalog", "health/check"}, // the last two: definitions from files
+	"cmd/muster":      {"agent", "agent/config", "agent/consensus", "agent/state", "catalog", "health/check"}, // the last four: data and definitions in files
 	"agent":           {"*"},
-	"agent/agenttest": {"agent", "agent/config"},
+	"agent/agenttest": {"agent", "agent/config", "agent/consensus"},
 	"agent/config":    {"catalog", "health", "health/check"},
 	"agent/consensus": {},
 	"agent/gossip":    {},
-	"agent/leader":    {"agent/state", "agent/gossip", "catalog", "health", "kv"},
+	"agent/leader":    {"agent/state", "agent/gossip", "catalog", "health", "kv", "kv/mvcc"},
 	"agent/local":     {"catalog", "health", "health/check", "kv/mvcc"},
 	"agent/rpc":       {"kv/mvcc"},
 	"agent/state":     {"catalog", "health", "kv", "kv/mvcc"},

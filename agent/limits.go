@@ -67,4 +67,53 @@ const (
 	gaugeInterval = 5 * time.Second
 	// beginRetry is between two tries to give a new cluster its ID.
 	beginRetry = 100 * time.Millisecond
+	// retryPause is between two looks for a leader, or for a server that answers.
+	retryPause = 50 * time.Millisecond
+	// indexLimit bounds the question to the leader for what was committed.
+	indexLimit = 2 * time.Second
+	// callGrace is how much longer than it may hold a request a server may take to
+	// answer another agent.
+	callGrace = 2 * time.Second
+	// staleLimit bounds a stale read at one server: it waits for nothing.
+	staleLimit = 2 * time.Second
+	// nearTrip is how much longer than the shortest round trip, and twice that, a
+	// server's may be that still counts as near.
+	nearTrip = time.Millisecond
+	// avoidFor is how long a server that failed is asked last.
+	avoidFor = 5 * time.Second
+	// maxAvoided bounds how many such servers are remembered.
+	maxAvoided = 1024
+	// attendInterval is between two looks at which servers are to miss this agent.
+	attendInterval = time.Second
+	// expectInterval is between two looks for the servers of a new cluster.
+	expectInterval = 200 * time.Millisecond
+	// statsLimit bounds the question to a server for what it is.
+	statsLimit = time.Second
+	// maxEncodedAnswer bounds one answer that is kept for the next agent that asks
+	// the same, and maxEncodedAnswers all of them, in bytes.
+	maxEncodedAnswer  = 4 << 20
+	maxEncodedAnswers = 32 << 20
+	// pieceSize is how many bytes of a snapshot go from agent to agent at once.
+	pieceSize = 256 << 10
+	// maxArchive bounds an archive that is restored, in bytes.
+	maxArchive = 8 << 30
+	// maxUploads bounds how many archives may come in at once, and uploadLimit how
+	// long one may stand still.
+	maxUploads  = 4
+	uploadLimit = 5 * time.Minute
+	// mendInterval is between two looks whether this server's state is what the
+	// others have, and adoptLimit how long taking theirs over may take.
+	mendInterval = time.Second
+	adoptLimit   = 10 * time.Minute
+	// maxRemembered is how many answers a client agent keeps for DNS, rememberFor
+	// how long after somebody asked, rememberWait how long one question for a
+	// change waits, and rememberRetry the pause after one that failed.
+	maxRemembered = 4096
+	rememberFor   = 10 * time.Minute
+	rememberWait  = 5 * time.Minute
+	rememberRetry = 500 * time.Millisecond
+	// leaveLimit bounds how long the others may take to let this agent go.
+	leaveLimit = 5 * time.Second
+	// handoverLimit bounds handing leadership over.
+	handoverLimit = 5 * time.Second
 )

@@ -26,7 +26,7 @@ type Listeners struct {
 // that says which setting wants it.
 func (a *Agent) bind() error {
 	c := a.config
-	if a.sockets.Server == nil {
+	if c.Server && a.sockets.Server == nil {
 		address := net.JoinHostPort(c.BindAddr.String(), strconv.Itoa(c.Ports.Server))
 		l, err := net.Listen("tcp", address)
 		if err != nil {
@@ -34,7 +34,9 @@ func (a *Agent) bind() error {
 		}
 		a.sockets.Server = l
 	}
-	a.closes("server port", a.sockets.Server.Close)
+	if c.Server {
+		a.closes("server port", a.sockets.Server.Close)
+	}
 	given := a.sockets.HTTP
 	a.sockets.HTTP = nil
 	for _, l := range given {

@@ -153,11 +153,9 @@ func (a *Agent) watch(ctx context.Context) error {
 	}
 }
 
-// gauge measures what this server knows and is.
+// gauge measures what this agent knows and is.
 func (a *Agent) gauge() {
 	m := a.telemetry.to
-	view := a.machine.View()
-	services, _ := view.Catalog.Services(&catalog.Services{}, nil)
 	servers, clients := 0, 0
 	for _, member := range a.pool.Members() {
 		switch {
@@ -169,25 +167,30 @@ func (a *Agent) gauge() {
 		}
 	}
 	here := []metrics.Label{{Name: "datacenter", Value: a.config.Datacenter}}
+	m.SetGaugeWithLabels([]string{"members", "servers"}, float32(servers), here)
+	m.SetGaugeWithLabels([]string{"members", "clients"}, float32(clients), here)
+	m.SetGauge([]string{"rpc", "queries_blocking"}, float32(a.backend.waiting.Load()))
+	version, prerelease, _ := strings.Cut(Version, "-")
+	m.SetGaugeWithLabels([]string{"version"}, 1, []metrics.Label{{Name: "version", Value: version}, {Name: "pre_release", Value: prerelease}})
+	if a.node == nil {
+		return
+	}
+	view := a.machine.View()
+	services, _ := view.Catalog.Services(&catalog.Services{}, nil)
 	for _, g := range []struct {
-		area, name string
-		value      int
+		name  string
+		value int
 	}{
-		{"state", "nodes", view.Catalog.CountNodes()},
-		{"state", "services", len(services)},
-		{"state", "service_instances", view.Catalog.CountInstances()},
-		{"state", "kv_entries", view.KV.Len()},
-		{"members", "servers", servers},
-		{"members", "clients", clients},
+		{"nodes", view.Catalog.CountNodes()},
+		{"services", len(services)},
+		{"service_instances", view.Catalog.CountInstances()},
+		{"kv_entries", view.KV.Len()},
 	} {
-		m.SetGaugeWithLabels([]string{g.area, g.name}, float32(g.value), here)
+		m.SetGaugeWithLabels([]string{"state", g.name}, float32(g.value), here)
 	}
 	leading := float32(0)
 	if a.node.Leading() {
 		leading = 1
 	}
 	m.SetGauge([]string{"server", "isLeader"}, leading)
-	m.SetGauge([]string{"rpc", "queries_blocking"}, float32(a.backend.waiting.Load()))
-	version, prerelease, _ := strings.Cut(Version, "-")
-	m.SetGaugeWithLabels([]string{"version"}, 1, []metrics.Label{{Name: "version", Value: version}, {Name: "pre_release", Value: prerelease}})
 }

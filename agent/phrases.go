@@ -8,6 +8,8 @@ const (
 	PhraseNotLeading = "cluster leadership lost"
 	PhraseHTTP       = "Starting server"
 	PhraseDNS        = "Started DNS server"
+	PhraseJoined     = "Join cluster completed"
+	PhraseDiffers    = "This server's state is not what the others have: it answers nothing until it has taken the leader's over"
 
 	PhraseLinesDropped = "Lines were dropped: the client does not keep up"
 )

@@ -13,6 +13,7 @@ import (
 	"github.com/muster-sd/muster/agent/config"
 	"github.com/muster-sd/muster/agent/gossip"
 	"github.com/muster-sd/muster/agent/local"
+	"github.com/muster-sd/muster/agent/state"
 	"github.com/muster-sd/muster/api"
 	"github.com/muster-sd/muster/catalog"
 	"github.com/muster-sd/muster/dnsserver"
@@ -52,21 +53,35 @@ func selfNode(c *config.Config, id string) catalog.Node {
 // setSelf replaces what must stand in the catalog about this agent's node.
 func (a *Agent) setSelf(n catalog.Node) { a.self.Store(&n) }
 
-// selfMember is this agent as other members would see it.
-func selfMember(c *config.Config, id string) gossip.Member {
+// selfMember is this agent as other members see it. The port is that of the server
+// port.
+func selfMember(c *config.Config, id string, port int) gossip.Member {
 	tags := map[string]string{
-		"role": gossip.RoleServer, "dc": c.Datacenter, "id": id,
+		"role": gossip.RoleClient, "dc": c.Datacenter, "id": id,
 		"build": CompatVersion + ":" + buildRevision(), "segment": "",
 		"vsn": strconv.Itoa(gossip.ProtocolCur), "vsn_min": "2", "vsn_max": "3",
-		"port": strconv.Itoa(c.Ports.Server), "raft_vsn": "3", "acls": "0", "ft_fs": "1", "ft_si": "1",
 	}
-	if c.Bootstrap || c.Dev {
+	if c.AdvertiseReconnectTimeout > 0 {
+		tags["rc_tm"] = c.AdvertiseReconnectTimeout.String()
+	}
+	m := gossip.Member{Name: c.NodeName, ID: id, Addr: c.AdvertiseAddr, Tags: tags}
+	if !c.Server {
+		return m
+	}
+	maps.Copy(tags, map[string]string{
+		"role": gossip.RoleServer, "port": strconv.Itoa(port), "raft_vsn": "3", "acls": "0", "ft_fs": "1", "ft_si": "1",
+		logTag: strconv.Itoa(state.ProtocolVersion),
+	})
+	switch {
+	case c.Bootstrap || c.Dev:
 		tags["bootstrap"] = "1"
+	case c.BootstrapExpect > 0:
+		tags["expect"] = strconv.Itoa(c.BootstrapExpect)
 	}
 	if c.Ports.SerfWAN > 0 {
 		tags["wan_join_port"] = strconv.Itoa(c.Ports.SerfWAN)
 	}
-	return gossip.Member{Name: c.NodeName, ID: id, Addr: c.AdvertiseAddr, Port: uint16(c.Ports.SerfLAN), Tags: tags, Status: gossip.Alive}
+	return m
 }
 
 // buildRevision is the revision in the form that the tag has: eight characters.
@@ -79,27 +94,21 @@ func buildRevision() string {
 type status struct{ a *Agent }
 
 // Leader returns the address of the leader's server port, or "" if none is known.
-func (s status) Leader(_ context.Context, dc string) (string, error) {
+func (s status) Leader(ctx context.Context, dc string) (string, error) {
 	if err := s.a.backend.ours(dc); err != nil {
 		return "", err
 	}
-	id, ok := s.a.node.Leader()
-	if !ok {
-		return "", nil
-	}
-	return s.a.serverAddress(id), nil
+	now, err := s.a.statusNow(ctx)
+	return now.Leader, err
 }
 
 // Peers returns the addresses of all servers of the Raft configuration.
-func (s status) Peers(_ context.Context, dc string) ([]string, error) {
+func (s status) Peers(ctx context.Context, dc string) ([]string, error) {
 	if err := s.a.backend.ours(dc); err != nil {
 		return nil, err
 	}
-	out := []string{}
-	for _, p := range s.a.node.Peers() {
-		out = append(out, s.a.serverAddress(p.ID))
-	}
-	return out, nil
+	now, err := s.a.statusNow(ctx)
+	return now.Peers, err
 }
 
 // Datacenters lists the known datacenters.
@@ -175,7 +184,7 @@ func (s about) Self() api.Self {
 		Datacenter: c.Datacenter, PrimaryDatacenter: c.PrimaryDatacenter,
 		NodeName: c.NodeName, NodeID: s.a.id, Server: c.Server,
 		Version: CompatVersion, Revision: Revision(), BuildDate: date, MusterVersion: Version,
-		Meta: s.a.self.Load().Meta, Debug: s.a.debugConfig(), Stats: s.a.stats(), Member: asMember(s.a.member),
+		Meta: s.a.self.Load().Meta, Debug: s.a.debugConfig(), Stats: s.a.stats(), Member: asMember(s.a.pool.Self()),
 	}
 }
 
@@ -197,8 +206,8 @@ func (a *Agent) debugConfig() map[string]any {
 		"HTTPPort":             c.Ports.HTTP,
 		"NodeID":               a.id,
 		"NodeName":             c.NodeName,
-		"SerfAdvertiseAddrLAN": "tcp://" + netip.AddrPortFrom(c.AdvertiseAddr, uint16(c.Ports.SerfLAN)).String(),
-		"SerfPortLAN":          c.Ports.SerfLAN,
+		"SerfAdvertiseAddrLAN": "tcp://" + a.GossipAddr(),
+		"SerfPortLAN":          int(a.pool.Addr().Port()),
 		"SerfPortWAN":          c.Ports.SerfWAN,
 		"ServerMode":           c.Server,
 		"ServerPort":           c.Ports.Server,
@@ -207,34 +216,51 @@ func (a *Agent) debugConfig() map[string]any {
 
 // stats are groups of values for people; every value is text.
 func (a *Agent) stats() map[string]map[string]string {
-	leading := a.node.Leading()
-	leaderAddr := ""
-	if id, ok := a.node.Leader(); ok {
-		leaderAddr = a.serverAddress(id)
+	counts := map[gossip.Status]int{}
+	servers := 0
+	members := a.pool.Members()
+	for _, m := range members {
+		counts[m.Status]++
+		if m.IsServer() && m.Status == gossip.Alive {
+			servers++
+		}
 	}
-	members := strconv.Itoa(len(a.pool.Members()))
 	version := strings.SplitN(Version, "-", 2)
 	prerelease := ""
 	if len(version) == 2 {
 		prerelease = version[1]
 	}
-	return map[string]map[string]string{
+	out := map[string]map[string]string{
 		"agent": a.local.Stats(),
 		"build": {"version": CompatVersion, "prerelease": "", "revision": Revision(), "version_metadata": "",
 			"muster_version": version[0], "muster_prerelease": prerelease},
-		"consul": {
-			"acl": "disabled", "bootstrap": strconv.FormatBool(a.config.Bootstrap), "known_datacenters": "1",
-			"leader": strconv.FormatBool(leading), "leader_addr": leaderAddr, "server": "true",
-		},
-		"raft": a.node.Stats(),
+		"consul": {"acl": "disabled", "known_servers": strconv.Itoa(servers), "server": "false"},
 		"runtime": {
 			"arch": runtime.GOARCH, "os": runtime.GOOS, "version": runtime.Version(),
 			"cpu_count": strconv.Itoa(runtime.NumCPU()), "goroutines": strconv.Itoa(runtime.NumGoroutine()),
 			"max_procs": strconv.Itoa(runtime.GOMAXPROCS(0)), "pid": strconv.Itoa(os.Getpid()),
 		},
-		"serf_lan": {"members": members, "failed": "0", "left": "0", "encrypted": "false"},
-		"state":    {"index": strconv.FormatUint(a.machine.View().Index, 10), "hash": a.machine.View().Hash().String()},
+		"serf_lan": {
+			"members": strconv.Itoa(len(members)), "failed": strconv.Itoa(counts[gossip.Failed]), "left": strconv.Itoa(counts[gossip.Left]),
+			"encrypted": strconv.FormatBool(a.config.Encrypt != nil),
+		},
 	}
+	if a.node == nil {
+		return out
+	}
+	leaderAddr := ""
+	if id, ok := a.node.Leader(); ok {
+		leaderAddr = a.serverAddress(id)
+	}
+	out["consul"] = map[string]string{
+		"acl": "disabled", "bootstrap": strconv.FormatBool(a.config.Bootstrap), "known_datacenters": "1",
+		"leader": strconv.FormatBool(a.node.Leading()), "leader_addr": leaderAddr, "server": "true",
+	}
+	out["raft"] = a.node.Stats().Map()
+	out["state"] = map[string]string{
+		"index": strconv.FormatUint(a.machine.View().Index, 10), "hash": a.machine.View().Hash().String(),
+	}
+	return out
 }
 
 // dnsSettings are the DNS settings in the words of package dnsserver.

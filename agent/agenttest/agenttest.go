@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/muster-sd/muster/agent"
 	"github.com/muster-sd/muster/agent/config"
+	"github.com/muster-sd/muster/agent/consensus"
 )
 
 const (
@@ -35,7 +37,17 @@ type settings struct {
 	folder string // of the data; empty is in memory
 	hcl    []string
 	log    io.Writer
+	// The rest is for clusters.
+	client bool
+	expect int      // how many servers begin the cluster; zero is this one alone
+	join   []string // gossip addresses
+	net    *Net     // nil is the real one
+	faults consensus.Faults
+	ports  *fixedPorts // of an agent that was made before
 }
+
+// fixedPorts are what a restarted agent of a cluster is reached at again.
+type fixedPorts struct{ server, gossip string }
 
 // Option says what an agent of a test is like.
 type Option func(*settings)
@@ -162,7 +174,8 @@ func (a *Agent) Load(fragments ...string) (*config.Config, error) {
 }
 
 func (s *settings) load(http, dns, server string, fragments []string) (*config.Config, error) {
-	sources := config.Sources{Dev: s.folder == "", HCL: []string{
+	alone := !s.client && s.expect == 0 && len(s.join) == 0
+	sources := config.Sources{Dev: s.folder == "" && alone, HCL: []string{
 		`node_name = ` + strconv.Quote(s.name),
 		`bind_addr = "127.0.0.1"`,
 		`client_addr = "127.0.0.1"`,
@@ -170,7 +183,19 @@ func (s *settings) load(http, dns, server string, fragments []string) (*config.C
 		fmt.Sprintf(`ports { http = %s dns = %s server = %s }`, http, dns, server),
 	}}
 	if s.folder != "" {
-		sources.HCL = append(sources.HCL, `server = true`, `bootstrap_expect = 1`, `data_dir = `+strconv.Quote(s.folder))
+		sources.HCL = append(sources.HCL, `data_dir = `+strconv.Quote(s.folder))
+	}
+	switch {
+	case s.client:
+	case s.expect > 0:
+		sources.HCL = append(sources.HCL, `server = true`, fmt.Sprintf(`bootstrap_expect = %d`, s.expect))
+	case alone && s.folder != "":
+		sources.HCL = append(sources.HCL, `server = true`, `bootstrap_expect = 1`)
+	case !alone:
+		sources.HCL = append(sources.HCL, `server = true`)
+	}
+	if len(s.join) > 0 {
+		sources.HCL = append(sources.HCL, `retry_interval = "200ms"`, fmt.Sprintf(`retry_join = [%s]`, `"`+strings.Join(s.join, `", "`)+`"`))
 	}
 	sources.HCL = append(sources.HCL, s.hcl...)
 	sources.HCL = append(sources.HCL, fragments...)
@@ -180,11 +205,29 @@ func (s *settings) load(http, dns, server string, fragments []string) (*config.C
 // start makes and runs the agent, and waits until it is ready.
 func (a *Agent) start() {
 	a.t.Helper()
-	sockets := listen(a.t)
+	a.run()
+	if err := a.awaitReady(); err != nil {
+		a.cancel()
+		<-a.ended
+		a.t.Fatalf("the agent is not ready: %v", errors.Join(err, a.err))
+	}
+}
+
+// run makes and runs the agent.
+func (a *Agent) run() {
+	a.t.Helper()
+	sockets := listen(a.t, a.settings.ports)
 	a.HTTP, a.DNS = sockets.HTTP[0].Addr().String(), sockets.DNSPackets[0].LocalAddr().String()
 	cfg, err := a.settings.load(port(sockets.HTTP[0]), port(sockets.DNSStreams[0]), port(sockets.Server), nil)
 	if err != nil {
 		a.t.Fatal(errors.Join(fmt.Errorf("cannot load the configuration: %w", err), closeAll(sockets)))
+	}
+	network := agent.Network{GossipAddr: netip.MustParseAddrPort("127.0.0.1:0"), Faults: a.settings.faults}
+	if p := a.settings.ports; p != nil {
+		network.GossipAddr = netip.MustParseAddrPort(p.gossip)
+	}
+	if n := a.settings.net; n != nil {
+		network.Gossip, network.Dial = n, n.dialer(a.Name)
 	}
 	a.level = new(slog.LevelVar)
 	a.level.Set(cfg.LogLevel)
@@ -196,7 +239,7 @@ func (a *Agent) start() {
 		var err error
 		a.Agent, err = agent.New(agent.Options{
 			Config: cfg, Level: a.level, Listeners: sockets, Logger: agent.NewLogger(a.settings.log, a.level, cfg.LogJSON),
-			Reload: func() (*config.Config, error) { return a.Load() },
+			Reload: func() (*config.Config, error) { return a.Load() }, Network: network,
 		})
 		made <- err
 		if err == nil {
@@ -208,10 +251,8 @@ func (a *Agent) start() {
 		a.cancel()
 		a.t.Fatalf("cannot make the agent: %v", err)
 	}
-	if err := a.awaitReady(); err != nil {
-		a.cancel()
-		<-a.ended
-		a.t.Fatalf("the agent is not ready: %v", errors.Join(err, a.err))
+	if n := a.settings.net; n != nil {
+		n.name(a.Name, a.GossipAddr(), a.ServerAddr())
 	}
 }
 
@@ -280,7 +321,7 @@ func (a *Agent) look(ctx context.Context, client *http.Client, index string) (re
 
 // listen opens the sockets of an agent on ports that the kernel chooses. DNS
 // needs the same one for UDP and TCP, which takes another try now and then.
-func listen(t testing.TB) agent.Listeners {
+func listen(t testing.TB, again *fixedPorts) agent.Listeners {
 	t.Helper()
 	const tries = 20
 	var l agent.Listeners
@@ -292,7 +333,11 @@ func listen(t testing.TB) agent.Listeners {
 		return s
 	}
 	l.HTTP = []net.Listener{stream("127.0.0.1:0")}
-	l.Server = stream("127.0.0.1:0")
+	if again != nil {
+		l.Server = stream(again.server)
+	} else {
+		l.Server = stream("127.0.0.1:0")
+	}
 	var last error
 	for range tries {
 		streams := stream("127.0.0.1:0")

@@ -20,18 +20,35 @@ const (
 	// ReapInterval is between two looks at the tombstones of deleted keys, and so
 	// the grain of their age.
 	ReapInterval = 30 * time.Second
+	// StatsInterval is between two rounds in which servers are asked how they are.
+	StatsInterval = 2 * time.Second
+	// CleanupInterval is between two looks for servers that are dead.
+	CleanupInterval = 10 * time.Second
+	// HashInterval is between two state hashes in the log, by which a server that
+	// is not what the others are finds out. None is written while nothing changes.
+	HashInterval = 30 * time.Second
 	// retryInterval is how soon a comparison that failed is done over.
 	retryInterval = 5 * time.Second
+)
+
+// Limits of single steps.
+const (
+	// changeLimit bounds one change of Raft's configuration.
+	changeLimit = 10 * time.Second
+	// statsLimit bounds how long a server may take to say how it is.
+	statsLimit = time.Second
 )
 
 // Pool is what the leader asks about the members of the cluster.
 type Pool interface {
 	Members() []gossip.Member
-	// Changed is sent a value after the members have changed.
-	Changed() <-chan struct{}
+	// Subscribe returns a channel that is sent a value after the members have
+	// changed, and a function that ends that.
+	Subscribe() (changed <-chan struct{}, cancel func())
 }
 
-// Deps is what the duties need.
+// Deps is what the duties need. Without Raft there is one server, and without
+// Autopilot no other is looked after.
 type Deps struct {
 	Pool Pool
 	// Self returns the leader's own node as it must stand in the catalog now.
@@ -42,6 +59,23 @@ type Deps struct {
 	Apply  func(ctx context.Context, cmd any) error
 	Now    func() time.Time
 	Logger *slog.Logger
+
+	Raft Raft
+	// Autopilot keeps the newest report on the servers.
+	Autopilot *Autopilot
+	// Initial is the configuration of autopilot from files.
+	Initial state.AutopilotConfig
+	// Stats asks a server how it is, and Admit tells one that lost its memory that
+	// it has caught up.
+	Stats func(ctx context.Context, id string) (ServerStats, error)
+	Admit func(ctx context.Context, id, nonce string) error
+	// Address is where a server's port is reached.
+	Address func(id string) string
+	// ForceLeave makes a member that failed one that left.
+	ForceLeave func(ctx context.Context, name string) error
+	// MayPropose reports whether every server can apply what came in with a version
+	// of the log.
+	MayPropose func(version int) bool
 }
 
 // Run does the duties until ctx ends, and returns when all have stopped.
@@ -49,6 +83,8 @@ func Run(ctx context.Context, d Deps) error {
 	var duties sync.WaitGroup
 	duties.Go(func() { d.reconcileMembers(ctx) })
 	duties.Go(func() { d.reapTombstones(ctx) })
+	duties.Go(func() { d.runAutopilot(ctx) })
+	duties.Go(func() { d.writeHashes(ctx) })
 	duties.Wait()
 	return ctx.Err()
 }

@@ -43,7 +43,7 @@ func (w *world) Members() []gossip.Member {
 	return w.members
 }
 
-func (w *world) Changed() <-chan struct{} { return w.changed }
+func (w *world) Subscribe() (<-chan struct{}, func()) { return w.changed, func() {} }
 
 func (w *world) apply(ctx context.Context, cmd any) error {
 	if err := ctx.Err(); err != nil {

@@ -15,6 +15,8 @@ import (
 // reconcileMembers brings the catalog in line with the members at once, after
 // each change of them, and now and then in case something slipped by.
 func (d *Deps) reconcileMembers(ctx context.Context) {
+	changed, cancel := d.Pool.Subscribe()
+	defer cancel()
 	for {
 		wait := ReconcileInterval
 		if err := d.reconcile(ctx); err != nil {
@@ -29,7 +31,7 @@ func (d *Deps) reconcileMembers(ctx context.Context) {
 		case <-ctx.Done():
 			timer.Stop()
 			return
-		case <-d.Pool.Changed():
+		case <-changed:
 			timer.Stop()
 		case <-timer.C:
 		}
@@ -39,7 +41,7 @@ func (d *Deps) reconcileMembers(ctx context.Context) {
 // reconcile goes through all members, and then through the nodes that were
 // members once. One that cannot be written does not keep the others waiting.
 func (d *Deps) reconcile(ctx context.Context) error {
-	var errs []error
+	errs := []error{d.keepAutopilotConfig(ctx), d.reconcileServers(ctx)}
 	members := map[string]bool{strings.ToLower(d.Self().Name): true}
 	for _, m := range d.Pool.Members() {
 		members[strings.ToLower(m.Name)] = true
@@ -177,7 +179,6 @@ func liveness(node string, status health.Status, output string) health.Check {
 // what its tags say about versions.
 func serverService(m *gossip.Member) *catalog.Service {
 	port, _ := strconv.Atoi(m.Tags["port"]) // a tag of ours; without one the port is unknown
-	version, _, _ := strings.Cut(m.Tags["build"], ":")
 	return &catalog.Service{
 		ID:   catalog.ServerService,
 		Name: catalog.ServerService,
@@ -189,7 +190,13 @@ func serverService(m *gossip.Member) *catalog.Service {
 			"serf_protocol_current": strconv.Itoa(gossip.ProtocolCur),
 			"serf_protocol_min":     strconv.Itoa(gossip.ProtocolMin),
 			"serf_protocol_max":     strconv.Itoa(gossip.ProtocolMax),
-			"version":               version,
+			"version":               versionOf(m),
 		},
 	}
+}
+
+// versionOf is the version that a member tells of itself.
+func versionOf(m *gossip.Member) string {
+	version, _, _ := strings.Cut(m.Tags["build"], ":")
+	return version
 }

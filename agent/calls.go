@@ -1,0 +1,311 @@
+package agent
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/muster-sd/muster/agent/leader"
+	"github.com/muster-sd/muster/agent/rpc"
+	"github.com/muster-sd/muster/agent/state"
+	"github.com/muster-sd/muster/kv/mvcc"
+)
+
+// What an agent asks a server about the server itself, not about the state: the
+// first byte of a query. Queries of the state have lower numbers. The numbers
+// cross the wire: never reuse, never renumber.
+const (
+	callCommitted byte = 0xE0 // one byte: whether a quorum has to confirm; answered with 8 bytes
+	callStats     byte = 0xE1 // answered with peerStats
+	callAdmit     byte = 0xE2 // the nonce
+	callAttend    byte = 0xE3 // stays open for as long as both sides live
+	callOperate   byte = 0xE4 // an operation as JSON, for the leader
+	callSave      byte = 0xE5 // an archive of the state, in pieces
+	callUpload    byte = 0xE6 // a piece of an archive
+	callRestore   byte = 0xE7 // an archive that was uploaded
+	callState     byte = 0xE8 // a snapshot of the leader's view, in pieces
+	callStatus    byte = 0xE9 // who leads, and who takes part
+)
+
+// firstCall is the lowest of these numbers.
+const firstCall = callCommitted
+
+// peerStats is what a server tells another of itself.
+type peerStats struct {
+	leader.ServerStats
+	// Voters are the IDs of the configuration's voters, and Peers how many servers
+	// it has.
+	Voters []string
+	Peers  int
+	// Leader is the leader that is known there, or empty.
+	Leader string
+}
+
+// calls answers other agents.
+type calls struct{ a *Agent }
+
+var _ rpc.Handler = calls{}
+
+// Apply carries out a command that another agent encoded.
+func (c calls) Apply(ctx context.Context, r *rpc.ApplyRequest) ([]byte, error) {
+	if err := c.a.backend.ours(r.Datacenter); err != nil {
+		return nil, err
+	}
+	// What the log could not be read with later is refused here.
+	if err := state.CheckEntry(r.Command); err != nil {
+		return nil, &mvcc.Error{Code: mvcc.Invalid, Text: err.Error()}
+	}
+	result, err := c.a.backend.applyBytes(ctx, r.Command, r.Forwarded)
+	if err != nil {
+		return nil, err
+	}
+	return state.EncodeResult(result)
+}
+
+// Query answers a query of the state, or about this server.
+func (c calls) Query(ctx context.Context, r *rpc.QueryRequest, send func(rpc.Reply) error) error {
+	if len(r.Query) == 0 {
+		return &mvcc.Error{Code: mvcc.Invalid, Text: "an empty query"}
+	}
+	if r.Query[0] >= firstCall {
+		return c.self(ctx, r, send)
+	}
+	if err := c.a.backend.ours(r.Options.Datacenter); err != nil {
+		return err
+	}
+	q, err := state.DecodeQuery(r.Query)
+	if err != nil {
+		return &mvcc.Error{Code: mvcc.Invalid, Text: err.Error()}
+	}
+	value, meta, err := c.a.backend.answer(ctx, r.Options, q)
+	if err != nil {
+		return err
+	}
+	body, err := c.a.encoded.answer(r.Query, q, meta, value)
+	if err != nil {
+		return err
+	}
+	return send(rpc.Reply{Meta: meta, Body: body})
+}
+
+// self answers what is asked about this server.
+func (c calls) self(ctx context.Context, r *rpc.QueryRequest, send func(rpc.Reply) error) error {
+	a, body := c.a, r.Query[1:]
+	switch r.Query[0] {
+	case callCommitted:
+		index, err := a.node.ReadIndex(ctx, len(body) > 0 && body[0] == 1)
+		if err != nil {
+			return asReadError(err)
+		}
+		return send(rpc.Reply{Body: binary.BigEndian.AppendUint64(nil, index)})
+	case callStats:
+		return sendJSON(send, a.peerStats())
+	case callAdmit:
+		if err := a.node.Admit(string(body)); err != nil {
+			return err
+		}
+		return send(rpc.Reply{})
+	case callAttend:
+		return a.attended(ctx, r.From, send)
+	case callOperate:
+		return a.operated(ctx, body, send)
+	case callSave:
+		return a.saved(ctx, r.Options, send)
+	case callUpload:
+		return a.uploads.take(body, send)
+	case callRestore:
+		return a.restored(ctx, body, send)
+	case callState:
+		return a.stateSent(ctx, body, send)
+	case callStatus:
+		return sendJSON(send, a.statusHere())
+	}
+	return &mvcc.Error{Code: mvcc.Invalid, Text: fmt.Sprintf("the call %#x needs a newer Muster", r.Query[0])}
+}
+
+// sendJSON answers with a value.
+func sendJSON(send func(rpc.Reply) error, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return send(rpc.Reply{Body: b})
+}
+
+// readIndex asks the leader how far the log is committed.
+func (r *remote) readIndex(ctx context.Context, to string, confirmed bool) (uint64, error) {
+	flag := byte(0)
+	if confirmed {
+		flag = 1
+	}
+	body, err := r.call(ctx, to, []byte{callCommitted, flag})
+	if err != nil {
+		return 0, err
+	}
+	if len(body) != 8 {
+		return 0, fmt.Errorf("server %s answered with %d bytes where 8 are an index", to, len(body))
+	}
+	return binary.BigEndian.Uint64(body), nil
+}
+
+// call asks one server about itself.
+func (r *remote) call(ctx context.Context, to string, query []byte) ([]byte, error) {
+	var body []byte
+	err := r.calls.Query(ctx, to, &rpc.QueryRequest{From: r.self, Forwarded: true, Query: query}, func(got rpc.Reply) error {
+		body = append(body, got.Body...)
+		return nil
+	})
+	return body, err
+}
+
+// callJSON asks one server about itself and reads the answer into v.
+func (r *remote) callJSON(ctx context.Context, to string, query []byte, v any) error {
+	body, err := r.call(ctx, to, query)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return fmt.Errorf("cannot read the answer of server %s: %w", to, err)
+	}
+	return nil
+}
+
+// peerStats is what this server tells others of itself.
+func (a *Agent) peerStats() peerStats {
+	s := a.node.Stats()
+	out := peerStats{ServerStats: leader.ServerStats{
+		Commit: s.CommitIndex, LastIndex: s.LastLogIndex, LastTerm: s.LastLogTerm, LastContact: a.node.LastContact(),
+	}}
+	if nonce, fresh := a.node.Fresh(); fresh {
+		out.Fresh = nonce
+	}
+	for _, p := range a.node.Peers() {
+		out.Peers++
+		if p.Voter {
+			out.Voters = append(out.Voters, p.ID)
+		}
+	}
+	if id, ok := a.node.Leader(); ok {
+		out.Leader = id
+	}
+	return out
+}
+
+// statsOf asks a server how it is; of itself it knows.
+func (a *Agent) statsOf(ctx context.Context, id string) (peerStats, error) {
+	if id == a.id {
+		return a.peerStats(), nil
+	}
+	var out peerStats
+	err := a.remote.callJSON(ctx, id, []byte{callStats}, &out)
+	return out, err
+}
+
+// attended holds a call open that another agent made to be missed: if it ends
+// and the agent did not leave, its process may be gone.
+func (a *Agent) attended(ctx context.Context, from string, send func(rpc.Reply) error) error {
+	if err := send(rpc.Reply{More: true}); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		if !a.stopping() {
+			a.pool.Probe(from)
+		}
+		return ctx.Err()
+	case <-a.closing:
+		return &mvcc.Error{Code: mvcc.ShuttingDown, Text: "the server is stopping"}
+	}
+}
+
+// attend keeps a call open to each server that this agent is to be missed by: a
+// server to all others, a client agent to the one that it asks. A call that
+// breaks also makes this agent look after the server.
+func (a *Agent) attend(ctx context.Context) error {
+	changed, cancel := a.pool.Subscribe()
+	defer cancel()
+	open := map[string]context.CancelFunc{}
+	defer func() {
+		for _, end := range open {
+			end()
+		}
+	}()
+	broken := make(chan string)
+	look := time.NewTicker(attendInterval)
+	defer look.Stop()
+	for {
+		wanted := a.attendees()
+		for id, end := range open {
+			if !wanted[id] {
+				end()
+				delete(open, id)
+			}
+		}
+		for id := range wanted {
+			if open[id] != nil {
+				continue
+			}
+			callCtx, end := context.WithCancel(ctx)
+			open[id] = end
+			go func() {
+				a.attendOne(callCtx, id)
+				select {
+				case broken <- id:
+				case <-ctx.Done():
+				}
+			}()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-look.C:
+		case id := <-broken:
+			if end := open[id]; end != nil {
+				end()
+				delete(open, id)
+			}
+			// What broke is tried again at the next look, or when members change.
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-changed:
+			case <-look.C:
+			}
+		}
+	}
+}
+
+// attendees are the servers whose calls this agent keeps open.
+func (a *Agent) attendees() map[string]bool {
+	servers := a.router.servers()
+	if !a.config.Server && len(servers) > 1 {
+		servers = servers[:1]
+	}
+	out := map[string]bool{}
+	for _, id := range servers {
+		out[id] = true
+	}
+	return out
+}
+
+// attendOne keeps one call open until it breaks or ctx ends.
+func (a *Agent) attendOne(ctx context.Context, id string) {
+	answered := false
+	err := a.rpcClient.Query(ctx, id, &rpc.QueryRequest{From: a.id, Query: []byte{callAttend}}, func(rpc.Reply) error {
+		answered = true
+		a.router.served(id)
+		return nil
+	})
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		a.router.failed(id)
+	}
+	if answered && mvcc.CodeOf(err) != mvcc.ShuttingDown && a.config.Server {
+		a.pool.Probe(id)
+	}
+}

@@ -1,0 +1,371 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/muster-sd/muster/agent/config"
+	"github.com/muster-sd/muster/agent/gossip"
+	"github.com/muster-sd/muster/agent/leader"
+	"github.com/muster-sd/muster/agent/rpc"
+	"github.com/muster-sd/muster/agent/state"
+	"github.com/muster-sd/muster/catalog"
+	"github.com/muster-sd/muster/kv/mvcc"
+)
+
+// memberFile is where the members known last are kept, below the data directory.
+var memberFile = filepath.Join("serf", "local.snapshot")
+
+// openPool joins nothing yet, but listens for those who join.
+func (a *Agent) openPool() error {
+	c := a.config
+	cfg := gossip.Config{
+		Self:           selfMember(c, a.id, a.serverPort()),
+		Bind:           netip.AddrPortFrom(c.SerfLANAddr, uint16(max(c.Ports.SerfLAN, 0))),
+		Datacenter:     c.Datacenter,
+		Key:            c.Encrypt,
+		VerifyIncoming: c.EncryptVerifyIncoming, VerifyOutgoing: c.EncryptVerifyOutgoing,
+		Allowed: c.SerfLANAllowed,
+		Timing: gossip.Timing{
+			GossipInterval: c.GossipLAN.GossipInterval, GossipNodes: c.GossipLAN.GossipNodes,
+			ProbeInterval: c.GossipLAN.ProbeInterval, ProbeTimeout: c.GossipLAN.ProbeTimeout,
+			SuspicionMult: c.GossipLAN.SuspicionMult, RetransmitMult: c.GossipLAN.RetransmitMult,
+		},
+		ReconnectTimeout: c.ReconnectTimeout,
+		RejoinAfterLeave: c.RejoinAfterLeave,
+		Filter:           a.network.Gossip,
+		Logger:           a.part("gossip"),
+	}
+	if a.network.GossipAddr.IsValid() {
+		cfg.Bind = a.network.GossipAddr
+	}
+	if c.DataDir != "" {
+		cfg.SnapshotPath = filepath.Join(c.DataDir, memberFile)
+	}
+	p, err := gossip.Open(cfg)
+	if err != nil {
+		return fmt.Errorf("cannot take part in gossip (see ports.serf_lan): %w", err)
+	}
+	a.undo.push("gossip pool", p.Close)
+	a.pool = p
+	a.router = newRouter(a.id, c.Datacenter, p, time.Now)
+	return nil
+}
+
+// openCalls makes what other servers are asked through.
+func (a *Agent) openCalls() error {
+	a.rpcClient = rpc.NewClient(rpc.ClientConfig{
+		ID: a.id, Cluster: a.cluster, Resolve: a.resolve, Dial: a.network.Dial, Logger: a.part("client.rpc"),
+	})
+	a.undo.push("calls to other agents", a.rpcClient.Close)
+	a.remote = &remote{self: a.id, calls: a.rpcClient, router: a.router, hold: a.config.RPCHoldTimeout}
+	a.uploads = &uploads{a: a}
+	a.undo.push("archives under way", a.uploads.close)
+	return nil
+}
+
+// cluster is the ID of this agent's cluster, or zeros while it is not known.
+func (a *Agent) cluster() [16]byte {
+	if a.machine == nil {
+		return [16]byte{}
+	}
+	return a.machine.View().Cluster()
+}
+
+// server finds a server among the members by its ID: one that lives, if there are
+// several.
+func (a *Agent) server(id string) (gossip.Member, bool) {
+	var found gossip.Member
+	ok := false
+	for _, m := range a.pool.Members() {
+		if m.ID == id && m.IsServer() && (!ok || m.Status == gossip.Alive) {
+			found, ok = m, true
+		}
+	}
+	return found, ok
+}
+
+// resolve finds the address of a server by its ID among the members.
+func (a *Agent) resolve(id string) (string, error) {
+	if m, ok := a.server(id); ok {
+		return net.JoinHostPort(m.Addr.String(), m.Tags["port"]), nil
+	}
+	return "", fmt.Errorf("no server with the ID %s is a member", id)
+}
+
+// join finds the pool that the configuration names, over and over until one of
+// its members answered.
+func (a *Agent) join(ctx context.Context) error {
+	c := a.config
+	if len(c.RetryJoin) == 0 {
+		return nil
+	}
+	for attempt := 1; ; attempt++ {
+		n, err := a.pool.Join(ctx, c.RetryJoin)
+		if n > 0 {
+			a.part("agent").Info(PhraseJoined, "contacted", n)
+			a.notifyReady()
+			return nil
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if c.RetryMax > 0 && attempt >= c.RetryMax {
+			return fmt.Errorf("no address of retry_join answered in %d attempts, which is retry_max: %w", attempt, err)
+		}
+		a.part("agent").Warn("Join cluster failed, will retry", "attempt", attempt, "retry_in", c.RetryInterval, "error", err)
+		timer := time.NewTimer(c.RetryInterval)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+	}
+}
+
+// followPool closes connections to servers that failed or left, so that who waits
+// for them looks for another.
+func (a *Agent) followPool(ctx context.Context) error {
+	changed, cancel := a.pool.Subscribe()
+	defer cancel()
+	for {
+		for _, m := range a.pool.Members() {
+			if m.IsServer() && m.Status != gossip.Alive && m.Status != gossip.Leaving && !a.livesElsewhere(m) {
+				a.rpcClient.Forget(m.ID)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+// livesElsewhere reports whether the server with the ID of m is alive by another
+// name.
+func (a *Agent) livesElsewhere(m gossip.Member) bool {
+	other, ok := a.server(m.ID)
+	return ok && other.Status == gossip.Alive
+}
+
+// stopping reports whether the agent is on its way out.
+func (a *Agent) stopping() bool {
+	select {
+	case <-a.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// depart says goodbye: leadership is handed over, the pool is left, and a server
+// waits until the others have taken it out of Raft.
+func (a *Agent) depart(ctx context.Context) {
+	log := a.part("agent")
+	several := false
+	if a.node != nil {
+		several = len(a.node.Peers()) > 1
+		if several && a.node.Leading() {
+			limited, cancel := context.WithTimeout(ctx, handoverLimit)
+			if err := a.node.TransferLeadership(limited, ""); err != nil {
+				log.Warn("could not hand leadership over", "error", err)
+				// Who leads alone of several can at least take itself out.
+				if err := a.node.RemoveServer(limited, a.id); err != nil {
+					log.Warn("could not take this server out of Raft", "error", err)
+				}
+			}
+			cancel()
+		}
+	}
+	limited, cancel := context.WithTimeout(ctx, leaveLimit)
+	defer cancel()
+	if err := a.pool.Leave(limited); err != nil {
+		log.Warn("could not tell the others that this agent leaves", "error", err)
+	}
+	if several {
+		a.awaitRemoval(limited)
+	}
+}
+
+// awaitRemoval waits until this server is no part of Raft any more, as far as it
+// can learn of it.
+func (a *Agent) awaitRemoval(ctx context.Context) {
+	look := time.NewTicker(retryPause)
+	defer look.Stop()
+	for {
+		in := false
+		for _, p := range a.node.Peers() {
+			in = in || p.ID == a.id
+		}
+		if !in {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+	}
+}
+
+// initialAutopilot are the settings of autopilot from files.
+func initialAutopilot(c *config.Config) state.AutopilotConfig {
+	return state.AutopilotConfig{
+		CleanupDeadServers:      c.Autopilot.CleanupDeadServers,
+		LastContactThreshold:    c.Autopilot.LastContactThreshold,
+		MaxTrailingLogs:         uint64(max(c.Autopilot.MaxTrailingLogs, 0)),
+		MinQuorum:               uint64(max(c.Autopilot.MinQuorum, 0)),
+		ServerStabilizationTime: c.Autopilot.ServerStabilizationTime,
+	}
+}
+
+// duties is what the leader's duties need.
+func (a *Agent) duties() leader.Deps {
+	return leader.Deps{
+		Pool: a.pool,
+		Self: func() catalog.Node { return *a.self.Load() },
+		View: a.machine.View,
+		Apply: func(ctx context.Context, cmd any) error {
+			_, err := a.backend.apply(a.duty(ctx), cmd)
+			return err
+		},
+		Now:       time.Now,
+		Raft:      raftServers{a},
+		Autopilot: &a.autopilot,
+		Initial:   initialAutopilot(a.config),
+		Stats: func(ctx context.Context, id string) (leader.ServerStats, error) {
+			s, err := a.statsOf(ctx, id)
+			return s.ServerStats, err
+		},
+		Admit: func(ctx context.Context, id, nonce string) error {
+			_, err := a.remote.call(ctx, id, append([]byte{callAdmit}, nonce...))
+			return err
+		},
+		Address:    a.serverAddress,
+		ForceLeave: func(ctx context.Context, name string) error { return a.pool.ForceLeave(ctx, name, false) },
+		MayPropose: a.mayPropose,
+	}
+}
+
+// raftServers is the configuration of Raft in the words of package leader.
+type raftServers struct{ a *Agent }
+
+// Servers lists the servers of the configuration.
+func (r raftServers) Servers() []leader.RaftServer {
+	var out []leader.RaftServer
+	for _, p := range r.a.node.Peers() {
+		out = append(out, leader.RaftServer{ID: p.ID, Voter: p.Voter})
+	}
+	return out
+}
+
+// AddNonvoter lets a server follow.
+func (r raftServers) AddNonvoter(ctx context.Context, id string) error {
+	return r.a.node.AddNonvoter(ctx, id)
+}
+
+// AddVoter gives a server its vote.
+func (r raftServers) AddVoter(ctx context.Context, id string) error {
+	return r.a.node.AddVoter(ctx, id)
+}
+
+// DemoteVoter takes a server's vote.
+func (r raftServers) DemoteVoter(ctx context.Context, id string) error {
+	return r.a.node.DemoteVoter(ctx, id)
+}
+
+// RemoveServer takes a server out.
+func (r raftServers) RemoveServer(ctx context.Context, id string) error {
+	return r.a.node.RemoveServer(ctx, id)
+}
+
+// logTag is the tag by which a server tells which version of the log it reads.
+const logTag = "log_vsn"
+
+// mayPropose reports whether all servers that live read a version of the log.
+func (a *Agent) mayPropose(version int) bool {
+	for _, m := range a.pool.Members() {
+		if !m.IsServer() || m.Status != gossip.Alive || m.ID == a.id {
+			continue
+		}
+		if n, err := strconv.Atoi(m.Tags[logTag]); err != nil || n < version {
+			return false
+		}
+	}
+	return true
+}
+
+// Join makes the agent a member of the pool that an address belongs to.
+func (s about) Join(ctx context.Context, address string, wan bool) error {
+	var err error
+	switch {
+	case address == "":
+		err = errors.New("an address is missing")
+	case wan && !s.a.config.Server:
+		return errors.New("WAN federation disabled: this agent is not a server")
+	case wan && s.a.config.Ports.SerfWAN <= 0:
+		return errors.New("WAN federation disabled")
+	case wan:
+		if s.a.isOwn(withPort(address, s.a.config.Ports.SerfWAN), s.a.config.Ports.SerfWAN) {
+			return nil
+		}
+		err = errWANLater
+	default:
+		_, err = s.a.pool.Join(ctx, []string{address})
+		if err != nil {
+			return fmt.Errorf("1 error occurred:\n\t* %w\n\n", err)
+		}
+		return nil
+	}
+	return fmt.Errorf("1 error occurred:\n\t* Failed to join %s: %w\n\n", address, err)
+}
+
+// errWANLater says that other datacenters cannot be joined in this version.
+var errWANLater = errors.New("joining other datacenters is not supported in this version of Muster")
+
+// ForceLeave makes a member that failed one that left. One that is alive stays
+// what it is.
+func (s about) ForceLeave(ctx context.Context, node string, wan, prune bool) error {
+	unknown := &mvcc.Error{Code: mvcc.Unknown, Text: fmt.Sprintf("agent: No node found with name '%s'", node)}
+	name := node
+	if wan {
+		// Of the pool of all datacenters this server sees its own part.
+		short, dc, ok := cutLast(node, '.')
+		if !ok || dc != s.a.config.Datacenter {
+			return unknown
+		}
+		name = short
+	}
+	for _, m := range s.a.pool.Members() {
+		if m.Name != name || wan && !m.IsServer() {
+			continue
+		}
+		if m.ID == s.a.id || m.Status == gossip.Alive {
+			return nil
+		}
+		err := s.a.pool.ForceLeave(ctx, name, prune)
+		if errors.Is(err, gossip.ErrNoSuchMember) {
+			return nil // it went while it was looked for
+		}
+		return err
+	}
+	return unknown
+}
+
+// cutLast cuts a text at the last of a separator.
+func cutLast(s string, sep byte) (before, after string, ok bool) {
+	for i := len(s) - 1; i >= 0; i-- {
+		if s[i] == sep {
+			return s[:i], s[i+1:], true
+		}
+	}
+	return s, "", false
+}

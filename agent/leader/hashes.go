@@ -1,0 +1,41 @@
+package leader
+
+import (
+	"context"
+	"time"
+
+	"github.com/muster-sd/muster/agent/state"
+	"github.com/muster-sd/muster/kv/mvcc"
+)
+
+// hashVersion is the version of the log that state hashes came in with.
+const hashVersion = 2
+
+// writeHashes puts the state hash into the log now and then, so that a server
+// that is not what the others are finds out.
+func (d *Deps) writeHashes(ctx context.Context) {
+	if d.MayPropose == nil {
+		return
+	}
+	tick := time.NewTicker(HashInterval)
+	defer tick.Stop()
+	var last mvcc.Sum
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		view := d.View()
+		if view.Hash() == last || !d.MayPropose(hashVersion) {
+			continue
+		}
+		if err := d.Apply(ctx, &state.CheckHash{Index: view.Index, Hash: view.Hash()}); err != nil {
+			if ctx.Err() == nil {
+				d.Logger.Warn("cannot write the state hash", "error", err)
+			}
+			continue
+		}
+		last = view.Hash()
+	}
+}

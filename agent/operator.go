@@ -1,0 +1,353 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/muster-sd/muster/agent/leader"
+	"github.com/muster-sd/muster/agent/rpc"
+	"github.com/muster-sd/muster/agent/state"
+	"github.com/muster-sd/muster/api"
+	"github.com/muster-sd/muster/catalog"
+	"github.com/muster-sd/muster/kv/mvcc"
+)
+
+// operator tells about the servers, and changes who takes part. What it cannot do
+// here it has the leader do.
+type operator struct{ a *Agent }
+
+var _ api.Operator = operator{}
+
+// operation is what one agent has another do.
+type operation struct {
+	Name string
+	ID   string `json:",omitempty"`
+	// Address is that of a server's port.
+	Address string `json:",omitempty"`
+	// Stale takes the answer of any server.
+	Stale bool `json:",omitempty"`
+	// Relayed is set by a server that hands the operation on, which happens once.
+	Relayed bool `json:",omitempty"`
+}
+
+// Names of operations. They cross the wire.
+const (
+	opConfiguration = "raft-configuration"
+	opRemove        = "raft-remove"
+	opTransfer      = "raft-transfer"
+	opHealth        = "autopilot-health"
+)
+
+// RaftConfiguration lists who takes part in Raft.
+func (o operator) RaftConfiguration(ctx context.Context, r mvcc.ReadOptions) (out api.RaftConfiguration, err error) {
+	err = o.do(ctx, r.Datacenter, operation{Name: opConfiguration, Stale: r.Mode == mvcc.Stale}, &out)
+	return out, err
+}
+
+// RemovePeer ends the part of one server.
+func (o operator) RemovePeer(ctx context.Context, dc string, p api.PeerName) error {
+	return o.do(ctx, dc, operation{Name: opRemove, ID: p.ID, Address: p.Address}, nil)
+}
+
+// TransferLeader makes another server the leader.
+func (o operator) TransferLeader(ctx context.Context, dc, id string) error {
+	return o.do(ctx, dc, operation{Name: opTransfer, ID: id}, nil)
+}
+
+// AutopilotHealth is what the leader knows of the servers' health.
+func (o operator) AutopilotHealth(ctx context.Context, r mvcc.ReadOptions) (api.AutopilotHealth, error) {
+	s, err := o.AutopilotState(ctx, r)
+	return s.AutopilotHealth, err
+}
+
+// AutopilotState is the same in more detail.
+func (o operator) AutopilotState(ctx context.Context, r mvcc.ReadOptions) (out api.AutopilotState, err error) {
+	err = o.do(ctx, r.Datacenter, operation{Name: opHealth}, &out)
+	return out, err
+}
+
+// AutopilotConfig is how servers are looked after.
+func (o operator) AutopilotConfig(ctx context.Context, r mvcc.ReadOptions) (api.AutopilotConfig, error) {
+	stored, _, err := ask[*state.AutopilotConfig](ctx, o.a.backend, r, &state.Autopilot{})
+	if err != nil {
+		return api.AutopilotConfig{}, err
+	}
+	if stored == nil {
+		return shownAutopilot(initialAutopilot(o.a.config)), nil
+	}
+	return shownAutopilot(*stored), nil
+}
+
+// SetAutopilot stores how servers are looked after.
+func (o operator) SetAutopilot(ctx context.Context, dc string, c api.AutopilotConfig, cas *uint64) (bool, error) {
+	if err := o.a.backend.ours(dc); err != nil {
+		return false, err
+	}
+	cmd := &state.SetAutopilot{Config: state.AutopilotConfig{
+		CleanupDeadServers: c.CleanupDeadServers, LastContactThreshold: c.LastContactThreshold, MaxTrailingLogs: c.MaxTrailingLogs,
+		MinQuorum: uint64(c.MinQuorum), ServerStabilizationTime: c.ServerStabilizationTime, RedundancyZoneTag: c.RedundancyZoneTag,
+		DisableUpgradeMigration: c.DisableUpgradeMigration, UpgradeVersionTag: c.UpgradeVersionTag,
+	}}
+	if cas != nil {
+		cmd.CAS, cmd.Index = true, *cas
+	}
+	r, err := o.a.backend.apply(ctx, cmd)
+	return r.OK, err
+}
+
+// Usage counts what is registered.
+func (o operator) Usage(ctx context.Context, r mvcc.ReadOptions, _ bool) (map[string]api.Usage, mvcc.Meta, error) {
+	u, meta, err := ask[*state.UsageCounts](ctx, o.a.backend, r, &state.Usage{})
+	if err != nil {
+		return nil, meta, err
+	}
+	return map[string]api.Usage{o.a.config.Datacenter: {
+		Nodes: u.Nodes, Services: u.Services, Instances: u.ServiceInstances, Billable: u.BillableServiceInstances, Connect: u.ConnectServiceInstances,
+	}}, meta, nil
+}
+
+func shownAutopilot(c state.AutopilotConfig) api.AutopilotConfig {
+	return api.AutopilotConfig{
+		CleanupDeadServers: c.CleanupDeadServers, LastContactThreshold: c.LastContactThreshold, MaxTrailingLogs: c.MaxTrailingLogs,
+		MinQuorum: uint(c.MinQuorum), ServerStabilizationTime: c.ServerStabilizationTime, RedundancyZoneTag: c.RedundancyZoneTag,
+		DisableUpgradeMigration: c.DisableUpgradeMigration, UpgradeVersionTag: c.UpgradeVersionTag,
+		CreateIndex: c.CreateIndex, ModifyIndex: c.ModifyIndex,
+	}
+}
+
+// do has an operation done where it can be, and reads what it comes to into v.
+func (o operator) do(ctx context.Context, dc string, op operation, v any) error {
+	a := o.a
+	if err := a.backend.ours(dc); err != nil {
+		return err
+	}
+	var (
+		body []byte
+		err  error
+	)
+	if a.config.Server {
+		body, err = a.operate(ctx, op)
+	} else {
+		query, encodeErr := json.Marshal(op)
+		if encodeErr != nil {
+			return encodeErr
+		}
+		var reply rpc.Reply
+		reply, err = a.remote.query(ctx, mvcc.ReadOptions{}, append([]byte{callOperate}, query...))
+		body = reply.Body
+	}
+	if err != nil || v == nil {
+		return err
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return fmt.Errorf("cannot read what %s came to: %w", op.Name, err)
+	}
+	return nil
+}
+
+// operated does an operation for another agent.
+func (a *Agent) operated(ctx context.Context, body []byte, send func(rpc.Reply) error) error {
+	var op operation
+	if err := json.Unmarshal(body, &op); err != nil {
+		return &mvcc.Error{Code: mvcc.Invalid, Text: "cannot read an operation: " + err.Error()}
+	}
+	out, err := a.operate(ctx, op)
+	if err != nil {
+		return err
+	}
+	return send(rpc.Reply{Body: out})
+}
+
+// operate does an operation on this server, or has the leader do it.
+func (a *Agent) operate(ctx context.Context, op operation) ([]byte, error) {
+	held, cancel := context.WithTimeout(ctx, a.config.RPCHoldTimeout)
+	defer cancel()
+	for {
+		if a.node.Leading() || op.Stale {
+			return a.operateHere(ctx, op)
+		}
+		if err := a.backend.waitLeader(held); err != nil {
+			return nil, err
+		}
+		id, ok := a.node.Leader()
+		switch {
+		case a.node.Leading():
+			continue
+		case op.Relayed:
+			return nil, &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}
+		case ok && id != a.id:
+			relayed := op
+			relayed.Relayed = true
+			query, err := json.Marshal(relayed)
+			if err != nil {
+				return nil, err
+			}
+			out, err := a.remote.call(ctx, id, append([]byte{callOperate}, query...))
+			if err == nil || !again(err) && !rpc.Unsent(err) {
+				return out, err
+			}
+		}
+		if err := a.backend.pause(held); err != nil {
+			return nil, &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}
+		}
+	}
+}
+
+// operateHere does an operation with what this server knows and may.
+func (a *Agent) operateHere(ctx context.Context, op operation) ([]byte, error) {
+	var (
+		out any = struct{}{}
+		err error
+	)
+	switch op.Name {
+	case opConfiguration:
+		out = a.raftConfiguration()
+	case opRemove:
+		err = a.removePeer(ctx, op)
+	case opTransfer:
+		err = a.transfer(ctx, op.ID)
+	case opHealth:
+		out = a.autopilotState()
+	default:
+		err = &mvcc.Error{Code: mvcc.Invalid, Text: fmt.Sprintf("the operation %q needs a newer Muster", op.Name)}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(out)
+}
+
+// raftConfiguration lists the servers of the configuration.
+func (a *Agent) raftConfiguration() api.RaftConfiguration {
+	out := api.RaftConfiguration{Servers: []api.RaftServer{}, Index: a.node.PeersIndex()}
+	last := map[string]uint64{a.id: a.node.Stats().LastLogIndex}
+	if report := a.autopilot.Report(); report != nil {
+		for _, s := range report.Servers {
+			if s.ID != a.id {
+				last[s.ID] = s.Stats.LastIndex
+			}
+		}
+	}
+	for _, p := range a.node.Peers() {
+		s := api.RaftServer{ID: p.ID, Leader: p.Leader, Voter: p.Voter, LastIndex: last[p.ID]}
+		if m, ok := a.server(p.ID); ok {
+			s.Node, s.Address = m.Name, net.JoinHostPort(m.Addr.String(), m.Tags["port"])
+		}
+		out.Servers = append(out.Servers, s)
+	}
+	return out
+}
+
+// removePeer takes a server out of the configuration.
+func (a *Agent) removePeer(ctx context.Context, op operation) error {
+	id, what := op.ID, fmt.Sprintf("id %q", op.ID)
+	if op.Address != "" {
+		what = fmt.Sprintf("address %q", op.Address)
+		for _, p := range a.node.Peers() {
+			if a.serverAddress(p.ID) == op.Address {
+				id = p.ID
+			}
+		}
+	}
+	for _, p := range a.node.Peers() {
+		if p.ID == id {
+			return asError(a.node.RemoveServer(ctx, id))
+		}
+	}
+	return &mvcc.Error{Code: mvcc.Unknown, Text: what + " was not found in the Raft configuration"}
+}
+
+// transfer hands leadership over.
+func (a *Agent) transfer(ctx context.Context, id string) error {
+	voters, known := 0, id == ""
+	for _, p := range a.node.Peers() {
+		if p.Voter {
+			voters++
+			known = known || p.ID == id
+		}
+	}
+	switch {
+	case !known:
+		return &mvcc.Error{Code: mvcc.Unknown, Text: "Could not find address for server id " + id}
+	case voters < 2:
+		return &mvcc.Error{Code: mvcc.Unknown, Text: "cannot find peer"}
+	}
+	return asError(a.node.TransferLeadership(ctx, id))
+}
+
+// autopilotState is what autopilot holds of the servers; a server that leads but
+// has not asked them yet knows itself.
+func (a *Agent) autopilotState() api.AutopilotState {
+	report := a.autopilot.Report()
+	if report == nil {
+		self := a.peerStats()
+		report = &leader.Report{Healthy: len(a.node.Peers()) == 1, Leader: a.id, Servers: []leader.ServerHealth{{
+			ID: a.id, Name: a.config.NodeName, Address: a.ServerAddr(), Status: 1, Version: CompatVersion,
+			Stats: self.ServerStats, Answered: true, Leader: true, Voter: true, Healthy: true, StableSince: a.started,
+		}}}
+	}
+	out := api.AutopilotState{AutopilotHealth: api.AutopilotHealth{
+		Healthy: report.Healthy, FailureTolerance: report.FailureTolerance, Servers: []api.ServerHealth{},
+	}, OptimisticFailureTolerance: report.FailureTolerance}
+	view := a.machine.View()
+	for _, s := range report.Servers {
+		shown := api.ServerHealth{
+			ID: s.ID, Name: s.Name, Address: s.Address, Status: s.Status.String(), Version: s.Version, Leader: s.Leader, Voter: s.Voter,
+			Healthy: s.Healthy, LastContact: s.Stats.LastContact, LastTerm: s.Stats.LastTerm, LastIndex: s.Stats.LastIndex,
+			StableSince: s.StableSince.UTC().Truncate(time.Second), Meta: map[string]string{},
+		}
+		if n, _ := view.Catalog.Node(&catalog.NodeQuery{Name: s.Name}, nil); n != nil {
+			maps.Copy(shown.Meta, n.Meta)
+		}
+		out.Servers = append(out.Servers, shown)
+	}
+	return out
+}
+
+// statusReport is who leads and who takes part, as addresses of server ports.
+type statusReport struct {
+	Leader string
+	Peers  []string
+}
+
+// statusHere is what this server knows of it.
+func (a *Agent) statusHere() statusReport {
+	out := statusReport{Peers: []string{}}
+	if id, ok := a.node.Leader(); ok {
+		out.Leader = a.serverAddress(id)
+	}
+	for _, p := range a.node.Peers() {
+		out.Peers = append(out.Peers, a.serverAddress(p.ID))
+	}
+	return out
+}
+
+// status tells who leads and takes part; a client agent asks a server.
+func (a *Agent) statusNow(ctx context.Context) (out statusReport, err error) {
+	if a.config.Server {
+		return a.statusHere(), nil
+	}
+	reply, err := a.remote.query(ctx, mvcc.ReadOptions{Mode: mvcc.Stale}, []byte{callStatus})
+	if err != nil {
+		return out, err
+	}
+	if err := json.Unmarshal(reply.Body, &out); err != nil {
+		return out, fmt.Errorf("cannot read who leads: %w", err)
+	}
+	return out, nil
+}
+
+// portOf is the port of an address, or zero.
+func portOf(address net.Addr) int {
+	_, port, err := net.SplitHostPort(address.String())
+	if err != nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(port)
+	return n
+}

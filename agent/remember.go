@@ -1,0 +1,171 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"time"
+
+	"github.com/muster-sd/muster/catalog"
+	"github.com/muster-sd/muster/dnsserver"
+	"github.com/muster-sd/muster/health"
+	"github.com/muster-sd/muster/kv/mvcc"
+)
+
+// remembering is a [dnsserver.Lookup] of a client agent: it keeps what was asked
+// for, follows its changes, and goes on answering while no server can be reached.
+// What nobody asks for any more is forgotten.
+type remembering struct {
+	lookup dnsserver.Lookup
+	ctx    context.Context // ends with the agent
+
+	mu   sync.Mutex
+	kept map[string]*remembered
+}
+
+// remembered is the newest answer to one question.
+type remembered struct {
+	ready chan struct{} // closed when there is a first answer, or an error
+
+	mu      sync.Mutex
+	value   any
+	meta    mvcc.Meta
+	err     error     // of the first question only
+	sure    time.Time // when a server last said so
+	current bool      // whether a server is being waited for, and would tell of a change
+	asked   time.Time
+}
+
+var _ dnsserver.Lookup = (*remembering)(nil)
+
+func newRemembering(ctx context.Context, lookup dnsserver.Lookup) *remembering {
+	return &remembering{lookup: lookup, ctx: ctx, kept: map[string]*remembered{}}
+}
+
+// Service returns all instances that the query matches.
+func (r *remembering) Service(ctx context.Context, o mvcc.ReadOptions, q *health.ServiceQuery) ([]health.Entry, mvcc.Meta, error) {
+	return recall(ctx, r, o, "service", q, r.lookup.Service)
+}
+
+// Node returns the node of that name, or nil.
+func (r *remembering) Node(ctx context.Context, o mvcc.ReadOptions, q *catalog.NodeQuery) (*catalog.Node, mvcc.Meta, error) {
+	return recall(ctx, r, o, "node", q, r.lookup.Node)
+}
+
+// Address returns who has an IP address, or nil.
+func (r *remembering) Address(ctx context.Context, o mvcc.ReadOptions, q *catalog.AddressQuery) (*catalog.AddressOwner, mvcc.Meta, error) {
+	return recall(ctx, r, o, "address", q, r.lookup.Address)
+}
+
+// asking is one of the methods of the lookup underneath.
+type asking[Q, V any] func(ctx context.Context, o mvcc.ReadOptions, q Q) (V, mvcc.Meta, error)
+
+// recall answers from memory, if that may be so old, and else asks.
+func recall[Q, V any](ctx context.Context, r *remembering, o mvcc.ReadOptions, kind string, q Q, fn asking[Q, V]) (V, mvcc.Meta, error) {
+	if o.Mode != mvcc.Stale || o.Index > 0 {
+		return fn(ctx, o, q)
+	}
+	name, err := json.Marshal(q)
+	if err != nil || len(name) > maxMemoKey {
+		return fn(ctx, o, q)
+	}
+	it, fresh := r.entry(kind + o.Datacenter + "/" + string(name))
+	if it == nil {
+		return fn(ctx, o, q)
+	}
+	if fresh {
+		go follow(r, it, kind+o.Datacenter+"/"+string(name), o, q, fn)
+	}
+	var none V
+	select {
+	case <-it.ready:
+	case <-ctx.Done():
+		return none, mvcc.Meta{}, ctx.Err()
+	}
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	it.asked = time.Now()
+	if it.err != nil {
+		return none, it.meta, it.err
+	}
+	meta := it.meta
+	if !it.current {
+		meta.LastContact = time.Since(it.sure)
+		meta.KnownLeader = false
+		if o.MaxStale > 0 && meta.LastContact > o.MaxStale {
+			return none, meta, &mvcc.Error{Code: mvcc.NoLeader, Text: "no server can be reached, and what was known is " + meta.LastContact.Round(time.Second).String() + " old"}
+		}
+	}
+	return it.value.(V), meta, nil
+}
+
+// entry returns what is kept under a name, and whether it was made just now; nil
+// if no more can be kept.
+func (r *remembering) entry(name string) (it *remembered, fresh bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if it, ok := r.kept[name]; ok {
+		return it, false
+	}
+	if len(r.kept) >= maxRemembered || r.ctx.Err() != nil {
+		return nil, false
+	}
+	it = &remembered{ready: make(chan struct{}), asked: time.Now()}
+	r.kept[name] = it
+	return it, true
+}
+
+func (r *remembering) forget(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.kept, name)
+}
+
+// follow keeps one answer true until nobody asks for it any more.
+func follow[Q, V any](r *remembering, it *remembered, name string, o mvcc.ReadOptions, q Q, fn asking[Q, V]) {
+	defer r.forget(name)
+	o.MaxStale = 0
+	first := true
+	index := uint64(0)
+	for r.ctx.Err() == nil {
+		o.Index, o.Wait = index, 0
+		if index > 0 {
+			o.Wait = rememberWait
+		}
+		value, meta, err := fn(r.ctx, o, q)
+		it.mu.Lock()
+		switch {
+		case err == nil:
+			it.value, it.meta, it.sure, it.current = value, meta, time.Now(), true
+			if meta.Index < index {
+				meta.Index = 0 // the state was replaced: begin anew
+			}
+			index = meta.Index
+		case first:
+			it.err = err
+		default:
+			it.current = false
+			index = 0
+		}
+		idle := time.Since(it.asked) > rememberFor
+		it.mu.Unlock()
+		if first {
+			close(it.ready)
+			if err != nil {
+				return
+			}
+			first = false
+		}
+		if idle {
+			return
+		}
+		if err != nil {
+			timer := time.NewTimer(rememberRetry)
+			select {
+			case <-timer.C:
+			case <-r.ctx.Done():
+			}
+			timer.Stop()
+		}
+	}
+}

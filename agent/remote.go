@@ -1,0 +1,179 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"hash/fnv"
+	"time"
+
+	"github.com/muster-sd/muster/agent/rpc"
+	"github.com/muster-sd/muster/agent/state"
+	"github.com/muster-sd/muster/kv/mvcc"
+)
+
+// caller is what reaches other servers, by their node IDs.
+type caller interface {
+	Apply(ctx context.Context, to string, r *rpc.ApplyRequest) ([]byte, error)
+	Query(ctx context.Context, to string, r *rpc.QueryRequest, each func(rpc.Reply) error) error
+}
+
+// remote asks servers for an agent that may not answer itself.
+type remote struct {
+	self   string
+	calls  caller
+	router *router
+	// hold is how long a request looks for a server, or a leader, that can.
+	hold time.Duration
+}
+
+// ask has a server answer q.
+func (r *remote) ask(ctx context.Context, o mvcc.ReadOptions, q any) (any, mvcc.Meta, error) {
+	data, err := state.EncodeQuery(q)
+	if err != nil {
+		return nil, mvcc.Meta{}, err
+	}
+	reply, err := r.query(ctx, o, data)
+	if err != nil {
+		return nil, reply.Meta, err
+	}
+	value, err := state.DecodeAnswer(q, reply.Body)
+	return value, reply.Meta, err
+}
+
+// query has any server answer, another one if the first cannot.
+func (r *remote) query(ctx context.Context, o mvcc.ReadOptions, query []byte) (rpc.Reply, error) {
+	began := time.Now()
+	wait := o.Wait
+	var last error
+	for {
+		for _, id := range r.router.servers() {
+			o.Wait = max(0, wait-time.Since(began))
+			reply, err := r.once(ctx, id, &rpc.QueryRequest{From: r.self, Options: o, Query: query})
+			switch {
+			case err == nil:
+				r.router.served(id)
+				return reply, nil
+			case ctx.Err() != nil:
+				return rpc.Reply{}, ctx.Err()
+			case !elsewhere(err):
+				return reply, err
+			}
+			r.router.failed(id)
+			last = err
+			if time.Since(began) > r.hold+wait {
+				return rpc.Reply{}, r.none(last)
+			}
+		}
+		if time.Since(began) > r.hold {
+			return rpc.Reply{}, r.none(last)
+		}
+		if err := r.pause(ctx); err != nil {
+			return rpc.Reply{}, err
+		}
+	}
+}
+
+// once asks one server, for as long as a server that lives may take.
+func (r *remote) once(ctx context.Context, id string, q *rpc.QueryRequest) (rpc.Reply, error) {
+	ctx, cancel := context.WithTimeout(ctx, q.Options.Wait+r.hold+callGrace)
+	defer cancel()
+	if q.Options.Index == 0 && q.Options.Mode == mvcc.Stale {
+		// Such an answer waits for nothing: who takes longer is not there.
+		ctx, cancel = context.WithTimeout(ctx, staleLimit)
+		defer cancel()
+	}
+	var reply rpc.Reply
+	err := r.calls.Query(ctx, id, q, func(got rpc.Reply) error {
+		reply = got
+		return nil
+	})
+	reply.Meta.Line = lineOf(id, reply.Meta.Line)
+	return reply, err
+}
+
+// apply has any server carry out a command. One that may have been carried out is
+// not tried again.
+func (r *remote) apply(ctx context.Context, command []byte) (state.Result, error) {
+	began := time.Now()
+	var last error
+	for {
+		for _, id := range r.router.servers() {
+			body, err := r.calls.Apply(ctx, id, &rpc.ApplyRequest{From: r.self, Command: command})
+			switch {
+			case err == nil:
+				r.router.served(id)
+				return state.DecodeResult(body)
+			case rpc.Unsent(err), mvcc.CodeOf(err) == mvcc.ShuttingDown:
+				r.router.failed(id)
+				last = err
+			default:
+				return state.Result{}, uncertain(ctx, err)
+			}
+		}
+		if time.Since(began) > r.hold {
+			return state.Result{}, r.none(last)
+		}
+		if err := r.pause(ctx); err != nil {
+			return state.Result{}, err
+		}
+	}
+}
+
+// pause waits a little before all servers are tried again.
+func (r *remote) pause(ctx context.Context) error {
+	timer := time.NewTimer(retryPause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// none is the error of an agent that found no server which could.
+func (r *remote) none(last error) error {
+	if last == nil {
+		return &mvcc.Error{Code: mvcc.NoLeader, Text: "No known Consul servers"}
+	}
+	var known *mvcc.Error
+	if errors.As(last, &known) {
+		return known
+	}
+	return &mvcc.Error{Code: mvcc.NoLeader, Text: "No server could be reached: " + last.Error()}
+}
+
+// elsewhere reports whether another server may be able to answer what one could
+// not.
+func elsewhere(err error) bool {
+	var known *mvcc.Error
+	if !errors.As(err, &known) {
+		return true // the connection, or its limit of time
+	}
+	switch known.Code {
+	case mvcc.NoLeader, mvcc.NotReady, mvcc.ShuttingDown:
+		return true
+	}
+	return false
+}
+
+// uncertain is the error of a command that was sent, and whose answer did not
+// come.
+func uncertain(ctx context.Context, err error) error {
+	var known *mvcc.Error
+	if errors.As(err, &known) {
+		return known
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return &mvcc.Error{Code: mvcc.Timeout, Text: "the server did not answer, so the change may still take effect: " + err.Error()}
+}
+
+// lineOf makes the lines of history of different servers different numbers: each
+// server counts its own.
+func lineOf(server string, line uint64) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(server))
+	return h.Sum64() + line
+}
