@@ -3,6 +3,7 @@ package catalog_test
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -463,6 +464,36 @@ func TestDroppedTxn(t *testing.T) {
 			t.Errorf("a dropped transaction changed\n%s to\n%s", before, after)
 		}
 	})
+}
+
+// Instances hold one copy of the metadata and tags that they have in common with
+// the first of their service, and no others.
+func TestInstancesShare(t *testing.T) {
+	instance := func(id, version string, tags ...string) op {
+		return func(tx *catalog.Txn) {
+			tx.SetService(catalog.Service{Node: "n1", ID: id, Name: "web", Tags: tags, Meta: map[string]string{"version": version}})
+		}
+	}
+	table := after(node("n1", "10.0.0.1"), instance("a", "1", "x", "y"), instance("b", "1", "x", "y"), instance("c", "2", "x", "z"), instance("d", "1"))
+	list, _ := table.Instances(&catalog.Instances{Service: "web"}, nil)
+	if len(list) != 4 {
+		t.Fatalf("there are %d instances", len(list))
+	}
+	meta := func(i int) uintptr { return reflect.ValueOf(list[i].Service.Meta).Pointer() }
+	for i, want := range []bool{true, true, false, true} {
+		if got := meta(i) == meta(0); got != want {
+			t.Errorf("instance %s has the metadata of the first: %v, want %v", list[i].Service.ID, got, want)
+		}
+	}
+	if &list[1].Service.Tags[0] != &list[0].Service.Tags[0] {
+		t.Error("equal tags are held twice")
+	}
+	if got := list[2].Service; got.Meta["version"] != "2" || got.Tags[1] != "z" {
+		t.Errorf("another instance's metadata and tags are %v, %v", got.Meta, got.Tags)
+	}
+	if len(list[3].Service.Tags) != 0 {
+		t.Errorf("an instance without tags has %v", list[3].Service.Tags)
+	}
 }
 
 func TestLoadOfForeignRows(t *testing.T) {

@@ -82,10 +82,10 @@ func (x *Txn) ServicesOn(node string) []*Service {
 
 // SetNode writes a node. An equal one changes nothing.
 func (x *Txn) SetNode(n Node) {
-	n.CreateIndex, n.ModifyIndex = x.index, x.index
+	created := x.index
 	old := x.Node(n.Name)
 	if old != nil {
-		n.CreateIndex = old.CreateIndex
+		created = old.CreateIndex
 		if old.Equal(&n) {
 			return
 		}
@@ -93,13 +93,16 @@ func (x *Txn) SetNode(n Node) {
 			x.dropID(old)
 		}
 	}
-	x.nodes.Set(fold(n.Name), &n)
-	if n.ID != "" {
-		x.ids.Set(fold(n.ID), &n)
+	now := new(Node) // only here: most writes change nothing
+	*now = n
+	now.CreateIndex, now.ModifyIndex = created, x.index
+	x.nodes.Set(fold(now.Name), now)
+	if now.ID != "" {
+		x.ids.Set(fold(now.ID), now)
 	}
-	x.touchNode(n.Name)
+	x.touchNode(now.Name)
 	if old != nil {
-		x.TouchServicesOn(n.Name)
+		x.TouchServicesOn(now.Name)
 	}
 }
 
@@ -124,22 +127,44 @@ func (x *Txn) dropID(n *Node) {
 
 // SetService writes an instance. An equal one changes nothing.
 func (x *Txn) SetService(s Service) {
-	s.CreateIndex, s.ModifyIndex = x.index, x.index
+	created := x.index
 	old := x.Service(s.Node, s.ID)
 	if old != nil {
-		s.CreateIndex = old.CreateIndex
+		created = old.CreateIndex
 		if old.Equal(&s) {
 			return
 		}
 	}
-	x.services.Set(serviceKey(s.Node, s.ID), &s)
-	if old != nil && fold(old.Name) != fold(s.Name) {
+	now := new(Service) // only here: most writes change nothing
+	*now = s
+	now.CreateIndex, now.ModifyIndex = created, x.index
+	x.share(now)
+	x.services.Set(serviceKey(now.Node, now.ID), now)
+	if old != nil && fold(old.Name) != fold(now.Name) {
 		x.unname(old)
 	}
-	x.byName.Set(nameKey(s.Name, s.Node, s.ID), &s)
-	x.touchNode(s.Node)
+	x.byName.Set(nameKey(now.Name, now.Node, now.ID), now)
+	x.touchNode(now.Node)
 	x.touch(markServices)
-	x.TouchService(s.Name)
+	x.TouchService(now.Name)
+}
+
+// share gives an instance the name, tags and metadata of the first one of its
+// service where they are equal, so that they are held once.
+func (x *Txn) share(s *Service) {
+	first, ok := x.byName.First(fold(s.Name) + "\x00")
+	if !ok {
+		return
+	}
+	if first.Name == s.Name {
+		s.Name = first.Name
+	}
+	if len(s.Tags) > 0 && slices.Equal(first.Tags, s.Tags) {
+		s.Tags = first.Tags
+	}
+	if len(s.Meta) > 0 && maps.Equal(first.Meta, s.Meta) {
+		s.Meta = first.Meta
+	}
 }
 
 // DeleteService removes an instance without its checks, which go first, and

@@ -92,10 +92,10 @@ func place(checks []*Check, id string) (int, bool) {
 // SetCheck writes a check and returns it as it was and as it is now. An equal
 // one changes nothing and returns nil twice.
 func (x *Txn) SetCheck(c Check) (old, now *Check) {
-	c.CreateIndex, c.ModifyIndex = x.index, x.index
+	created := x.index
 	old = x.Check(c.Node, c.ID)
 	if old != nil {
-		c.CreateIndex = old.CreateIndex
+		created = old.CreateIndex
 		if old.Equal(&c) {
 			return nil, nil
 		}
@@ -103,10 +103,13 @@ func (x *Txn) SetCheck(c Check) (old, now *Check) {
 			x.disown(old)
 		}
 	}
-	x.checks.Set(checkKey(c.Node, c.ID), &c)
-	x.own(&c)
+	now = new(Check) // only here: most writes change nothing
+	*now = c
+	now.CreateIndex, now.ModifyIndex = created, x.index
+	x.checks.Set(checkKey(now.Node, now.ID), now)
+	x.own(now)
 	x.touch()
-	return old, &c
+	return old, now
 }
 
 // DeleteCheck removes a check and returns it, or nil if it was not there.

@@ -113,6 +113,17 @@ func (t *Txn[V]) Has(prefix string) bool {
 	return top != nil && !top.each(func(*value[leaf[V]]) bool { return false })
 }
 
+// First returns the first row whose key begins with prefix, as it is now.
+func (t *Txn[V]) First(prefix string) (row V, ok bool) {
+	if top, _ := t.root().below(prefix); top != nil {
+		top.each(func(v *value[leaf[V]]) bool {
+			row, ok = v.row.row, true
+			return false
+		})
+	}
+	return row, ok
+}
+
 // Pair is a row and its key.
 type Pair[V any] struct {
 	Key string

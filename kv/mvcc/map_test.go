@@ -81,6 +81,14 @@ func TestTxnReadsItsOwnWrites(t *testing.T) {
 		if got := tx.Has(prefix); got != want {
 			t.Errorf("Has(%q) is %v", prefix, got)
 		}
+		if _, got := tx.First(prefix); got != want {
+			t.Errorf("First(%q) finds one: %v", prefix, got)
+		}
+	}
+	for prefix, want := range map[string]int{"": 9, "a": 9, "b": 2} {
+		if got, _ := tx.First(prefix); got == nil || got.n != want {
+			t.Errorf("First(%q) is %+v, want row %d", prefix, got, want)
+		}
 	}
 	if got := keysOf(tx.Commit(), ""); !slices.Equal(got, []string{"a", "b"}) {
 		t.Errorf("the next version holds %q", got)
