@@ -82,7 +82,7 @@ func TestBadFiles(t *testing.T) {
 		{"reserved check", `check { id = "serfHealth", ttl = "1s" }`, "1:14", `{"check": {"id": "serfHealth", "ttl": "1s"}}`, "1:18", `check ID "serfHealth" is reserved`},
 		{"check of long ago", `check { id = "c", script = "x", interval = "1s" }`, "1:19", `{"check": {"id": "c", "script": "x", "interval": "1s"}}`, "1:23", `invalid config key check.script (it was removed; use "check.args")`},
 		{"check of a service", `services = [{ name = "a" },|{ name = "x", checks = [{ ttl = "1s" },|{ tcp = "x:1" }] }]`, "3:1", `{"services": [{"name": "a"},|{"name": "x", "checks": [{"ttl": "1s"},|{"tcp": "x:1"}]}]}`, "3:1",
-			`check "": Invalid check: Interval must be > 0`},
+			`check 2 of service "x": Invalid check: Interval must be > 0`},
 
 		// What must not be lost without a word.
 		{"missing comma", `retry_join = ["a"|"b"]`, "2:1", `{"retry_join": ["a"|"b"]}`, "2:1", ``},

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -23,9 +24,8 @@ func (r *resolver) definitions() {
 	var places []Pos
 	ids := checkIDs{}
 	for _, s := range services {
-		reg, err := s.registration()
-		if err != nil {
-			r.errs.append(err)
+		reg := s.registration(r.errs)
+		if reg == nil {
 			continue
 		}
 		r.out.Warnings = append(r.out.Warnings, s.effectless()...)
@@ -133,7 +133,7 @@ func (r *resolver) unsafe(pos Pos, name string) {
 func (r *resolver) nodeChecks(ids checkIDs, services map[string]int) {
 	first := map[string]int{}
 	for _, s := range value[[]record](r, "checks") {
-		d, err := s.check()
+		d, err := s.check("check without id and name")
 		if err == nil && d.ID == "" && d.Name == "" {
 			err = positionError{s.pos, "check without id and name"}
 		}
@@ -176,12 +176,9 @@ func ParseServices(path string) ([]check.Registration, error) {
 	var services []check.Registration
 	records, _ := file["services"].value.([]record)
 	for _, s := range records {
-		reg, err := s.registration()
-		if err != nil {
-			errs.append(err)
-			continue
+		if reg := s.registration(errs); reg != nil {
+			services = append(services, *reg)
 		}
-		services = append(services, *reg)
 	}
 	if err := errs.err(); err != nil {
 		return nil, err
@@ -214,8 +211,9 @@ func (s record) checks() []record {
 	return slices.Concat(get[[]record](s, "service.checks"), get[[]record](s, "service.check"))
 }
 
-// registration makes a valid registration of the record of a service.
-func (s record) registration() (*check.Registration, error) {
+// registration makes a valid registration of the record of a service, or adds
+// what is wrong with it to errs.
+func (s record) registration(errs *problems) *check.Registration {
 	reg := &check.Registration{Token: get[string](s, "service.token"), Service: catalog.Service{
 		ID:                get[string](s, "service.id"),
 		Name:              get[string](s, "service.name"),
@@ -234,35 +232,46 @@ func (s record) registration() (*check.Registration, error) {
 	if region != "" || zone != "" {
 		reg.Service.Locality = &catalog.Locality{Region: region, Zone: zone}
 	}
+	fine := true
+	fail := func(pos Pos, err error) {
+		fine = false
+		errs.add(pos, "service %q: %v", shorten(reg.Service.Name), err)
+	}
 	if proxy := get[*node](s, "service.proxy"); proxy != nil {
 		text, err := json.Marshal(proxy.plain())
 		if err != nil {
-			return nil, positionError{proxy.pos, fmt.Sprintf("service.proxy: %v", err)}
+			fail(proxy.pos, fmt.Errorf("proxy: %w", err))
 		}
 		reg.Service.Proxy = text
 	}
 	if err := check.ValidateWeights(reg.Service.Weights); err != nil {
-		pos := s.at("service.weights.passing", "service.weights.warning")
-		return nil, s.wrongAt(pos, "service", reg.Service.Name, fmt.Errorf("weights: %w", err))
+		fail(s.at("service.weights.passing", "service.weights.warning"), fmt.Errorf("weights: %w", err))
 	}
 	if pos, err := metaFault(s.values["service.meta"]); err != nil {
-		return nil, s.wrongAt(pos, "service", reg.Service.Name, fmt.Errorf("Invalid Service Meta: %w", err))
+		fail(pos, fmt.Errorf("Invalid Service Meta: %w", err))
 	}
-	for _, c := range s.checks() {
-		d, err := c.check()
+	for i, c := range s.checks() {
+		d, err := c.check(fmt.Sprintf("check %d of service %q", i+1, shorten(reg.Service.Name)))
 		if err != nil {
-			return nil, err
+			fine = false
+			errs.append(err)
+			continue
 		}
 		reg.Checks = append(reg.Checks, *d)
 	}
+	if !fine {
+		return nil
+	}
 	if err := reg.Validate(); err != nil {
-		return nil, s.wrong("service", reg.Service.Name, err)
+		fail(s.pos, err)
+		return nil
 	}
 	reg.Normalize()
 	if id := doubled(reg.Checks); id != "" {
-		return nil, s.wrong("service", reg.Service.Name, fmt.Errorf("two checks have the ID %q", id))
+		fail(s.pos, fmt.Errorf("two checks have the ID %q", id))
+		return nil
 	}
-	return reg, nil
+	return reg
 }
 
 // doubled returns an ID that several checks have, or nothing.
@@ -275,16 +284,6 @@ func doubled(checks []check.Definition) string {
 		seen[c.ID] = true
 	}
 	return ""
-}
-
-// wrong is an error about a record, at its place.
-func (s record) wrong(what, name string, err error) error {
-	return s.wrongAt(s.pos, what, name, err)
-}
-
-// wrongAt is an error about a record, at the place of one of its keys.
-func (s record) wrongAt(pos Pos, what, name string, err error) error {
-	return positionError{pos, fmt.Sprintf("%s %q: %v", what, shorten(name), err)}
 }
 
 // weights are one each unless the record says otherwise.
@@ -329,8 +328,9 @@ func (s record) effectless() []string {
 	return texts
 }
 
-// check makes a valid definition of the record of a check.
-func (s record) check() (*check.Definition, error) {
+// check makes a valid definition of the record of a check, which errors call by
+// its ID or name, or else as the caller does.
+func (s record) check(unnamed string) (*check.Definition, error) {
 	d := &check.Definition{
 		ID:                             get[string](s, "check.id"),
 		Name:                           get[string](s, "check.name"),
@@ -373,20 +373,21 @@ func (s record) check() (*check.Definition, error) {
 	if _, ok := s.values["check.failures_before_warning"]; !ok {
 		d.FailuresBeforeWarning = d.FailuresBeforeCritical
 	}
-	name := d.ID
-	if name == "" {
-		name = d.Name
+	name := unnamed
+	if given := cmp.Or(d.ID, d.Name); given != "" {
+		name = fmt.Sprintf("check %q", shorten(given))
 	}
+	fault := func(pos Pos, err error) error { return positionError{pos, fmt.Sprintf("%s: %v", name, err)} }
 	if err := d.Validate(); err != nil {
-		return nil, s.wrong("check", name, err)
+		return nil, fault(s.pos, err)
 	}
 	if kind := d.Kind(); !check.Supported(kind) {
-		return nil, s.wrong("check", name, check.Unsupported(kind))
+		return nil, fault(s.pos, check.Unsupported(kind))
 	}
 	switch d.Status {
 	case "", health.Passing, health.Warning, health.Critical:
 	default:
-		return nil, s.wrongAt(s.at("check.status"), "check", name, fmt.Errorf("status must be passing, warning or critical, but is %q", shorten(strings.TrimSpace(string(d.Status)))))
+		return nil, fault(s.at("check.status"), fmt.Errorf("status must be passing, warning or critical, but is %q", shorten(strings.TrimSpace(string(d.Status)))))
 	}
 	return d, nil
 }

@@ -134,6 +134,22 @@ func TestDefinitionFaults(t *testing.T) {
 	}
 }
 
+// All faults of a service are told at once.
+func TestAllFaultsOfAService(t *testing.T) {
+	_, err := load(Sources{Dev: true, HCL: []string{`service { name = "x", weights { passing = 0 }, meta { "a b" = "c" }
+		checks = [{ tcp = "x:1" }, { ttl = "1s" }, { id = "c", ttl = "1s", status = "up" }], check { name = "n" } }`}}, testHost())
+	want := []string{
+		`-hcl fragment 1:1:43: service "x": weights: Passing must be greater than 0`,
+		`-hcl fragment 1:1:55: service "x": Invalid Service Meta: Couldn't load metadata pair ('a b', 'c'): Key contains invalid characters`,
+		`-hcl fragment 1:2:13: check 1 of service "x": Invalid check: Interval must be > 0 for Script, HTTP, H2PING, TCP, UDP or OSService checks`,
+		`-hcl fragment 1:2:79: check "c": status must be passing, warning or critical, but is "up"`,
+		`-hcl fragment 1:2:94: check "n": Invalid check: TTL must be > 0 for TTL checks`,
+	}
+	if err == nil || err.Error() != strings.Join(want, "\n") {
+		t.Errorf("got\n%v\nwant\n%s", err, strings.Join(want, "\n"))
+	}
+}
+
 // Every kind of check, with all of its fields, as the runner gets it.
 func TestCheckKinds(t *testing.T) {
 	tests := []struct {

@@ -45,9 +45,9 @@ func digest(t *testing.T, format string, text []byte) *node {
 		records, _ := file[key].value.([]record)
 		for _, r := range records {
 			if key == "services" {
-				_, _ = r.registration()
+				_ = r.registration(errs)
 			} else {
-				_, _ = r.check()
+				_, _ = r.check("check")
 			}
 		}
 	}

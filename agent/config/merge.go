@@ -133,10 +133,25 @@ func (k *Key) fault(value any) string {
 		}
 	case string:
 		if v != "" && k.OneOf != nil && !slices.Contains(k.OneOf, v) {
-			return fmt.Sprintf("must be one of %s, but is %q", strings.Join(k.OneOf, ", "), shorten(v))
+			return oneOf(k.OneOf, v)
 		}
 	}
 	return ""
+}
+
+// oneOf says that a text is none of some, and which one was probably meant.
+func oneOf(all []string, text string) string {
+	fault := fmt.Sprintf("must be one of %s, but is %q", strings.Join(all, ", "), shorten(text))
+	best, distance := "", len(text)/3+1
+	for _, candidate := range all {
+		if d := editDistance(strings.ToLower(text), strings.ToLower(candidate)); d < distance {
+			best, distance = candidate, d
+		}
+	}
+	if best != "" {
+		fault += fmt.Sprintf(" (did you mean %q?)", best)
+	}
+	return fault
 }
 
 // String says what a number in the range is.

@@ -19,6 +19,9 @@ import (
 // LevelTrace is the level of log_level "trace", below [slog.LevelDebug].
 const LevelTrace = slog.LevelDebug - 4
 
+// logLevels are the values of log_level, in lower case.
+var logLevels = []string{"trace", "debug", "info", "warn", "error"}
+
 // resolver makes a [Config] of all settings. It collects what is wrong instead
 // of stopping at the first fault.
 type resolver struct {
@@ -398,7 +401,7 @@ func (r *resolver) logging() {
 	case "err", "error":
 		c.LogLevel = slog.LevelError
 	default:
-		r.fail("log_level", " must be one of trace, debug, info, warn, error, but is %q", shorten(r.text("log_level")))
+		r.fail("log_level", " %s", oneOf(logLevels, r.text("log_level")))
 	}
 }
 

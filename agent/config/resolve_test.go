@@ -308,6 +308,8 @@ func TestFaults(t *testing.T) {
 		{"watch with both handlers", `watches { type = "nodes", handler_type = "http", args = ["x"], http_handler_config { path = "http://x" } }`, `handler_type = "http" excludes args and handler`},
 
 		{"log level", `log_level = "loud"`, at + `13: log_level must be one of trace, debug, info, warn, error, but is "loud"`},
+		{"log level with a slip", `log_level = "INOF"`, `but is "INOF" (did you mean "info"?)`},
+		{"policy with a slip", `acl { down_policy = "extend_cache" }`, `but is "extend_cache" (did you mean "extend-cache"?)`},
 		{"no waiting", `default_query_time = "0s"`, `default_query_time must be more than 0s`},
 		{"snapshots all the time", `raft_snapshot_interval = "1ms"`, `raft_snapshot_interval must be at least 5ms, but is 1ms`},
 		{"open files", `limits { http_max_conns_per_client = 1005 }`, `limits.http_max_conns_per_client = 1005 and 20 more files for the agent itself are more than the 1024`},
