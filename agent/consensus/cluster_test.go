@@ -233,7 +233,11 @@ func (c *cluster) form(ids ...string) []*server {
 	if fresh, err := c.servers[0].node.Bootstrap(); err != nil || !fresh {
 		c.t.Fatal(fresh, err)
 	}
-	for _, id := range ids[1:] {
+	for i, id := range ids[1:] {
+		nonce, _ := c.servers[i+1].node.Fresh()
+		if err := c.servers[i+1].node.Admit(nonce); err != nil {
+			c.t.Fatal(err)
+		}
 		c.lead(c.servers, func(s *server) error { return s.node.AddVoter(c.context(), id) })
 	}
 	return c.servers
@@ -307,7 +311,7 @@ func TestFollower(t *testing.T) {
 		}
 		var want []consensus.Peer
 		for _, s := range all {
-			want = append(want, consensus.Peer{ID: s.id, Voter: true, Leader: s == leader})
+			want = append(want, consensus.Peer{ID: s.id, Voter: true, Leader: s == leader, Self: s == follower})
 		}
 		if id != leader.id || peers != fmt.Sprint(want) {
 			t.Errorf("a follower knows leader %q and peers %v, want %q and %v", id, peers, leader.id, want)

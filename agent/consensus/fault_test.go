@@ -380,6 +380,7 @@ func TestLeaderWithHungDiskIsReplaced(t *testing.T) {
 		}
 		bootstrap(t, nodes[0])
 		for _, id := range []string{"b", "c"} {
+			admit(t, nodes[int(id[0]-'a')])
 			if err := nodes[0].AddVoter(t.Context(), id); err != nil {
 				t.Fatal(err)
 			}

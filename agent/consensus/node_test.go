@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -86,60 +85,6 @@ func (c counted) Persist(sink raft.SnapshotSink) error {
 	return sink.Close()
 }
 func (c counted) Release() {}
-
-// network connects nodes of a test in memory.
-type network struct {
-	mu    sync.Mutex
-	ports map[string]*port
-}
-
-// port is one node's end of a network.
-type port struct {
-	network *network
-	conns   chan net.Conn
-	done    chan struct{}
-	once    sync.Once
-}
-
-func (n *network) port(id string) *port {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.ports == nil {
-		n.ports = make(map[string]*port)
-	}
-	p := &port{network: n, conns: make(chan net.Conn), done: make(chan struct{})}
-	n.ports[id] = p
-	return p
-}
-
-func (p *port) Accept() (net.Conn, error) {
-	select {
-	case conn := <-p.conns:
-		return conn, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *port) Close() error { p.once.Do(func() { close(p.done) }); return nil }
-
-func (p *port) Dial(id string, timeout time.Duration) (net.Conn, error) {
-	p.network.mu.Lock()
-	target := p.network.ports[id]
-	p.network.mu.Unlock()
-	if target == nil {
-		return nil, fmt.Errorf("no node %q", id)
-	}
-	near, far := net.Pipe()
-	select {
-	case target.conns <- far:
-		return near, nil
-	case <-target.done:
-		return nil, errors.New("connection refused")
-	case <-time.After(timeout):
-		return nil, errors.New("timeout")
-	}
-}
 
 // alone is the configuration of a node that has no others.
 func alone(dir string, machine *counter) Config {

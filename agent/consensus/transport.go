@@ -42,7 +42,7 @@ type transport struct {
 	consumer chan raft.RPC
 	stopping <-chan struct{} // closed when Raft has ended
 
-	// heard is when the last heartbeat came in, or the node was opened.
+	// heard is when a leader was last heard of, or the node was opened.
 	heard atomic.Int64
 	// handedOver is the term in which this leader has told another server to
 	// take over, and may have been heard.
@@ -124,10 +124,12 @@ func (t *transport) pass(call raft.RPC) {
 			call.Respond(&raft.TimeoutNowResponse{RPCHeader: t.header()}, err)
 			return
 		}
-	case *raft.AppendEntriesRequest, *raft.InstallSnapshotRequest:
-		if t.isFresh() {
-			call.RespChan = t.marked(call.RespChan)
-		}
+	case *raft.AppendEntriesRequest:
+		t.hear(request.Term)
+		call.RespChan = t.marked(call.RespChan)
+	case *raft.InstallSnapshotRequest:
+		t.hear(request.Term)
+		call.RespChan = t.marked(call.RespChan)
 	}
 	select {
 	case t.consumer <- call:
@@ -175,14 +177,20 @@ func (t *transport) SetHeartbeatHandler(handle func(raft.RPC)) {
 		case <-t.stopping:
 			return
 		}
-		if request, ok := call.Command.(*raft.AppendEntriesRequest); ok && request.Term >= t.raft.CurrentTerm() {
-			t.heard.Store(int64(t.clock())) // before anybody can know that it was answered
+		if request, ok := call.Command.(*raft.AppendEntriesRequest); ok {
+			t.hear(request.Term)
 		}
-		if t.isFresh() {
-			call.RespChan = t.marked(call.RespChan)
-		}
+		call.RespChan = t.marked(call.RespChan)
 		handle(call)
 	})
+}
+
+// hear notes that the leader of a term is there, before anybody can know that it
+// was answered.
+func (t *transport) hear(term uint64) {
+	if term >= t.raft.CurrentTerm() {
+		t.heard.Store(int64(t.clock()))
+	}
 }
 
 // promised reports whether a leader was heard of so lately that it may still
@@ -201,9 +209,12 @@ func (t *transport) header() raft.RPCHeader {
 	return raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(t.id), Addr: []byte(t.id)}
 }
 
-// marked returns a channel for an answer, which is marked as that of a fresh
-// server and handed on.
+// marked returns a channel for an answer. That of a fresh server is marked as
+// such and handed on.
 func (t *transport) marked(to chan<- raft.RPCResponse) chan<- raft.RPCResponse {
+	if !t.isFresh() {
+		return to
+	}
 	from := make(chan raft.RPCResponse, 1)
 	go func() {
 		select {
@@ -311,13 +322,15 @@ func isHeartbeat(r *raft.AppendEntriesRequest) bool {
 func (t *transport) heartbeat(id raft.ServerID, target raft.ServerAddress, request *raft.AppendEntriesRequest, response *raft.AppendEntriesResponse) error {
 	type result struct {
 		response raft.AppendEntriesResponse
-		sent     time.Duration
 		err      error
 	}
 	results := make(chan result, heartbeatTries)
-	send := func() {
-		r := result{sent: t.clock()}
-		r.err = t.NetworkTransport.AppendEntries(id, target, request, &r.response)
+	send := func() { // what is answered late counts too
+		var r result
+		sent := t.clock()
+		if r.err = t.NetworkTransport.AppendEntries(id, target, request, &r.response); r.err == nil {
+			r.err = t.answered(id, request, &r.response, sent)
+		}
 		results <- r
 	}
 	go send()
@@ -329,7 +342,7 @@ func (t *transport) heartbeat(id raft.ServerID, target raft.ServerAddress, reque
 		case r := <-results:
 			if r.err == nil {
 				*response = r.response
-				return t.answered(id, request, response, r.sent)
+				return nil
 			}
 			if failed++; failed == tries {
 				return r.err
