@@ -272,7 +272,10 @@ func splitAddress(address string, defaultPort uint16) (host string, port uint16,
 	if address == "" {
 		return "", 0, errors.New("the address is empty")
 	}
-	bare := strings.TrimSuffix(strings.TrimPrefix(address, "["), "]")
+	bare := address
+	if strings.HasPrefix(bare, "[") && strings.HasSuffix(bare, "]") {
+		bare = bare[1 : len(bare)-1]
+	}
 	if addr, err := netip.ParseAddr(bare); err == nil {
 		return addr.String(), defaultPort, nil
 	}

@@ -1,0 +1,209 @@
+package gossip
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+// paced has default timings divided by a factor.
+func paced(factor int) func(*Config) {
+	return func(cfg *Config) {
+		d := DefaultTiming()
+		f := time.Duration(factor)
+		d.GossipInterval /= f
+		d.ProbeInterval /= f
+		d.ProbeTimeout /= f
+		d.PushPullInterval /= f
+		cfg.Timing = d
+		cfg.Timing.LeaveSettle = 50 * time.Millisecond
+	}
+}
+
+// No live member fails while every tenth packet is lost, some come twice and
+// all are reordered.
+func TestNoFalseFailuresUnderLoss(t *testing.T) {
+	t.Parallel()
+	factor, while := 4, 10*time.Second
+	if testing.Short() {
+		while = 3 * time.Second
+	}
+	network := NewNetwork(42)
+	nodes := cluster(t, 10, 3, paced(factor), func(cfg *Config) { cfg.Filter = network })
+	network.SetLoss(0.1, 0.05)
+	network.SetDelay(0, 10*time.Millisecond/time.Duration(factor))
+	failed := make(chan string, len(nodes))
+	var group sync.WaitGroup
+	end := time.Now().Add(while)
+	for _, n := range nodes {
+		group.Go(func() {
+			changed, cancel := n.Subscribe()
+			defer cancel()
+			for left := time.Until(end); left > 0; left = time.Until(end) {
+				select {
+				case <-changed:
+				case <-time.After(left):
+				}
+				for _, m := range n.Members() {
+					if m.Status != Alive {
+						failed <- fmt.Sprintf("%s sees %s as %s", n.name, m.Name, m.Status)
+						return
+					}
+				}
+			}
+		})
+	}
+	group.Wait()
+	close(failed)
+	for what := range failed {
+		t.Error(what)
+	}
+	packets, lost := network.Count()
+	if lost < packets/20 {
+		t.Errorf("only %d of %d packets were lost", lost, packets)
+	}
+}
+
+// With the real timings a silent host fails within 6.5 s in the median.
+func TestSilentHostWithRealTimings(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes half a minute")
+	}
+	t.Parallel()
+	network := NewNetwork(1)
+	nodes := cluster(t, 15, 3, paced(1), func(cfg *Config) { cfg.Filter = network })
+	var took []time.Duration
+	for len(nodes) > 10 {
+		last := nodes[len(nodes)-1]
+		nodes = nodes[:len(nodes)-1]
+		begun := time.Now()
+		network.Silence(last.Addr())
+		for _, n := range nodes {
+			n.waitAll(20*time.Second, Failed, last)
+		}
+		took = append(took, time.Since(begun))
+	}
+	slices.Sort(took)
+	t.Logf("all saw the silence after %s", took)
+	if median := took[len(took)/2]; median > 6500*time.Millisecond {
+		t.Errorf("the median is %s", median)
+	}
+}
+
+func TestLeaveIsQuickWithRealTimings(t *testing.T) {
+	t.Parallel()
+	nodes := cluster(t, 10, 3, paced(1))
+	var took []time.Duration
+	for len(nodes) > 5 {
+		last := nodes[len(nodes)-1]
+		nodes = nodes[:len(nodes)-1]
+		begun := time.Now()
+		done := make(chan error, 1)
+		go func() { done <- last.Leave(t.Context()) }()
+		for _, n := range nodes {
+			n.waitAll(5*time.Second, Left, last)
+		}
+		took = append(took, time.Since(begun))
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		last.end()
+	}
+	slices.Sort(took)
+	t.Logf("all saw the leave after %s", took)
+	if worst := took[len(took)-1]; worst > 500*time.Millisecond && !raceEnabled {
+		t.Errorf("the slowest took %s", worst)
+	}
+}
+
+func TestManyJoinAtOnce(t *testing.T) {
+	if testing.Short() {
+		t.Skip("200 pools")
+	}
+	const many = 200
+	first := open(t, 0, paced(1), server)
+	nodes := []*node{first}
+	for i := 1; i < many; i++ {
+		nodes = append(nodes, open(t, i, paced(1)))
+	}
+	begun := time.Now()
+	var group sync.WaitGroup
+	errs := make([]error, many)
+	for i, n := range nodes[1:] {
+		group.Go(func() {
+			var got int
+			if got, errs[i] = n.Join(t.Context(), []string{first.Addr().String()}); got != 1 && errs[i] == nil {
+				errs[i] = fmt.Errorf("it joined %d", got)
+			}
+		})
+	}
+	group.Wait()
+	for i, err := range errs {
+		if err != nil {
+			t.Errorf("n%d: %v", i+1, err)
+		}
+	}
+	t.Logf("all joined after %s", time.Since(begun))
+	for _, n := range nodes {
+		n.wait(60*time.Second, "all are alive", func() bool {
+			alive := 0
+			for _, m := range n.Members() {
+				if m.Status == Alive {
+					alive++
+				}
+			}
+			return alive == many
+		})
+	}
+	t.Logf("all know all after %s", time.Since(begun))
+	for _, n := range nodes {
+		if n.log.has("a member failed") {
+			t.Errorf("for %s a member failed", n.name)
+		}
+	}
+	group = sync.WaitGroup{}
+	for _, n := range nodes {
+		group.Go(n.end)
+	}
+	group.Wait()
+}
+
+// A partition is mended by the reconnection to failed members.
+func TestPartitionHeals(t *testing.T) {
+	t.Parallel()
+	network := NewNetwork(5)
+	nodes := cluster(t, 5, 3, func(cfg *Config) { cfg.Filter = network })
+	left, right := nodes[:3], nodes[3:]
+	for _, a := range left {
+		for _, b := range right {
+			network.Cut(a.Addr(), b.Addr())
+			network.Cut(b.Addr(), a.Addr())
+		}
+	}
+	for _, a := range left {
+		a.waitAll(10*time.Second, Failed, right...)
+	}
+	for _, b := range right {
+		b.waitAll(10*time.Second, Failed, left...)
+	}
+	for _, a := range left {
+		for _, b := range right {
+			network.Mend(a.Addr(), b.Addr())
+			network.Mend(b.Addr(), a.Addr())
+		}
+	}
+	for _, n := range nodes {
+		n.waitAll(10*time.Second, Alive, nodes...)
+	}
+}
+
+// A member of which only the way back is cut is kept alive by the others.
+func TestOneWayCutIsNotDeath(t *testing.T) {
+	t.Parallel()
+	network := NewNetwork(6)
+	nodes := cluster(t, 5, 3, paced(4), func(cfg *Config) { cfg.Filter = network })
+	network.Cut(nodes[4].Addr(), nodes[0].Addr())
+	nodes[0].never(4*time.Second, "it fails", func() bool { return nodes[0].status("n4") != Alive })
+}

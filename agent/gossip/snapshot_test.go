@@ -1,0 +1,158 @@
+package gossip
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func kept(path string) func(*Config) {
+	return func(cfg *Config) { cfg.SnapshotPath = path }
+}
+
+// at has a pool listen where it did before.
+func at(n *node) func(*Config) {
+	return func(cfg *Config) { cfg.Bind = n.Addr() }
+}
+
+func TestRejoinFromSnapshot(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "serf", "local.snapshot")
+	nodes := cluster(t, 3, 1)
+	rejoins := open(t, 7, kept(path))
+	rejoins.join(nodes[0])
+	rejoins.waitAll(5*time.Second, Alive, nodes...)
+	rejoins.kill()
+	again := open(t, 7, kept(path))
+	again.waitAll(5*time.Second, Alive, nodes...)
+	for _, n := range nodes {
+		n.wait(10*time.Second, "it is back", func() bool {
+			m, _ := n.find("n7")
+			return m.Status == Alive && m.AddrPort() == again.Addr()
+		})
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode().Perm() != 0o600 {
+		t.Errorf("the file has the mode %o", info.Mode().Perm())
+	}
+}
+
+func TestNoRejoinAfterLeave(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "local.snapshot")
+	nodes := cluster(t, 2, 1)
+	leaves := open(t, 7, kept(path))
+	leaves.join(nodes[0])
+	leaves.waitAll(5*time.Second, Alive, nodes...)
+	if err := leaves.Leave(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	leaves.end()
+	apart := open(t, 7, kept(path))
+	apart.never(500*time.Millisecond, "it rejoined", func() bool { return len(apart.Members()) > 1 })
+}
+
+func TestRejoinAfterLeaveIfWanted(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "local.snapshot")
+	nodes := cluster(t, 2, 1)
+	leaves := open(t, 7, kept(path))
+	leaves.join(nodes[0])
+	leaves.waitAll(5*time.Second, Alive, nodes...)
+	_ = leaves.Leave(context.Background())
+	leaves.end()
+	again := open(t, 7, kept(path), func(cfg *Config) { cfg.RejoinAfterLeave = true })
+	again.waitAll(5*time.Second, Alive, nodes...)
+	for _, n := range nodes {
+		n.waitAll(5*time.Second, Alive, again)
+	}
+}
+
+// Those who failed are remembered over a restart of everybody who knew, and so
+// is one who was alive and did not come back.
+func TestFailedAreRememberedOverRestarts(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "local.snapshot")
+	keeper := open(t, 0, kept(path), server)
+	failed, missing, back := open(t, 1), open(t, 2), open(t, 3)
+	for _, n := range []*node{failed, missing, back} {
+		n.join(keeper)
+	}
+	keeper.waitAll(5*time.Second, Alive, failed, missing, back)
+	failed.kill()
+	keeper.waitAll(5*time.Second, Failed, failed)
+	keeper.kill()
+	missing.kill()
+	back.kill()
+	again := open(t, 0, kept(path), server)
+	if got := again.status("n1"); got != Failed {
+		t.Errorf("the failed one is %s", got)
+	}
+	open(t, 3, at(back))
+	again.waitAll(5*time.Second, Alive, back)
+	again.waitAll(5*time.Second, Failed, missing, failed)
+}
+
+func TestDamagedSnapshotIsIgnored(t *testing.T) {
+	t.Parallel()
+	good := func() []byte {
+		m := meta{life: 1, tags: map[string]string{"role": RoleClient, "dc": "dc1", "id": nodeID(1), "vsn": "2", "vsn_min": "2", "vsn_max": "3"}}
+		raw, err := m.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := snapshotFile{Saved: time.Now(), Members: []snapshotMember{{Name: "n1", Meta: raw, Status: Failed, Since: time.Now()}}}
+		b, err := s.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}()
+	if _, err := decodeSnapshot(good); err != nil {
+		t.Fatal(err)
+	}
+	for name, damage := range map[string][]byte{
+		"empty": {}, "garbage": []byte("garbage\nand more"), "cut": good[:len(good)-5],
+		"flipped": bytes.Replace(good, []byte(`"n1"`), []byte(`"n2"`), 1), "old": bytes.Replace(good, []byte("gossip 1"), []byte("gossip 0"), 1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "local.snapshot")
+			if err := os.WriteFile(path, damage, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			n := open(t, 0, kept(path))
+			if !n.log.has("ignored the file of gossip members") || !n.log.has("local.snapshot") {
+				t.Error("there is no warning")
+			}
+			if len(n.Members()) != 1 {
+				t.Errorf("it knows %s", n.describe())
+			}
+		})
+	}
+	t.Run("directory", func(t *testing.T) {
+		n := open(t, 0, kept(t.TempDir()))
+		if !n.log.has("ignored the file of gossip members") {
+			t.Error("there is no warning")
+		}
+	})
+}
+
+func FuzzSnapshot(f *testing.F) {
+	b, err := (&snapshotFile{Members: []snapshotMember{{Name: "a"}}}).encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Add([]byte("muster gossip 1 00000000\n{}"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if s, err := decodeSnapshot(b); err == nil && len(s.Members) > maxMembers {
+			t.Error("it has too many members")
+		}
+	})
+}
