@@ -106,6 +106,7 @@ func TestReports(t *testing.T) {
 		if err := r.RemoveService(t.Context(), "web-1"); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait()
 		cat.setDown(nil)
 		log.take()
 		time.Sleep(3 * FullSyncInterval)

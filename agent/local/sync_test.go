@@ -157,6 +157,7 @@ func TestSyncRetries(t *testing.T) {
 			t.Errorf("a registration depends on the catalog: %v", err)
 		}
 		expect(t, "while it is down", ids(r), "web-2")
+		synctest.Wait()
 		cat.setDown(nil)
 		time.Sleep(RetryInterval - time.Second)
 		expect(t, "before it is tried again", cat.wrote(), "")

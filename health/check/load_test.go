@@ -63,7 +63,8 @@ func TestManyChecks(t *testing.T) {
 			p.stop()
 		}
 		for i, n := range runs {
-			if want := int(span / interval); i%100 == 0 && n != 1 || i%100 != 0 && n != want {
+			// The last run of one that began late may be due a moment after the end.
+			if want := int(span / interval); i%100 == 0 && n != 1 || i%100 != 0 && (n < want-1 || n > want) {
 				t.Errorf("check %d ran %d times", i, n)
 			}
 		}
