@@ -97,6 +97,9 @@ func TestACheckChangesNothing(t *testing.T) {
 	if res := m.Apply(entry(t, 2, m.Check())).(Result); !res.OK || m.View() != v {
 		t.Errorf("%+v, view of index %d", res, m.View().Index)
 	}
+	if n := len(m.hashes.ring); n != 2 {
+		t.Errorf("%d hashes are remembered", n)
+	}
 	// Its index moves on without the view's, so that the next one says more.
 	if c := m.Check(); c.Index != 2 || c.Hash != v.Hash() {
 		t.Errorf("check %+v", c)
@@ -372,6 +375,57 @@ func TestOffersThatAreRefused(t *testing.T) {
 	if err := m.Adopt(bytes.NewReader(good)); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestAdoptCountsEntriesThatChangedNothing(t *testing.T) {
+	leader, m := NewMachine(), newWatched()
+	other := registration(2, 80)
+	other.Service.ID, other.Checks = "other", nil
+	for i := uint64(1); i <= 9; i++ {
+		leader.Apply(set(t, i, "v"))
+		m.Apply(set(t, i, "v"))
+	}
+	leader.Apply(entry(t, 10, other))
+	m.Apply(set(t, 10, "v"))
+	m.Apply(set(t, 11, "wrong"))
+	// Entry 12 changes something on the leader. Here it was refused, so the view
+	// stands at 11: still the log does not bring it again.
+	bad := registration(1, 80)
+	bad.SkipNodeUpdate = true
+	bad.Checks = append(bad.Checks, health.Check{ID: "x", ServiceID: "other"})
+	both := entry(t, 12, bad)
+	if res := m.Apply(both).(Result); res.Err == nil || m.View().Index != 11 {
+		t.Fatalf("%+v, view of index %d", res, m.View().Index)
+	}
+	leader.Apply(set(t, 11, "v"))
+	if err := m.Adopt(offered(t, leader)); !errors.Is(err, ErrBehind) {
+		t.Errorf("an offer without entry 12: %v", err)
+	}
+	if res := leader.Apply(both).(Result); res.Err != nil {
+		t.Fatal(res.Err)
+	}
+	leader.Apply(set(t, 13, "v"))
+	late := leader.Check()
+	for i := uint64(14); i <= 20; i++ {
+		leader.Apply(set(t, i, "v"))
+	}
+	// The offer holds the log up to 21, where its view stands at 20.
+	leader.Apply(entry(t, 21, late))
+	if err := m.Adopt(offered(t, leader)); err != nil {
+		t.Fatal(err)
+	}
+	if c := m.Check(); c.Index != 21 {
+		t.Errorf("the next check would be of index %d", c.Index)
+	}
+	// What the state was before the offer is not known here: no alarm.
+	for i := uint64(13); i <= 20; i++ {
+		m.Apply(set(t, i, "v"))
+	}
+	m.Apply(entry(t, 21, late))
+	if len(m.told) != 0 {
+		t.Errorf("told of %v", m.told)
+	}
+	mustEqual(t, "at the end", m.View(), leader.View())
 }
 
 // TestAdoptWhileTheLogGoesOn lets the race detector look at a swap under load.

@@ -25,6 +25,7 @@ type Record struct {
 type History struct {
 	mu      sync.Mutex
 	records []Record // ordered by index; records[0] may have no Changes before it
+	memory  []Record // where records lies
 	changes int
 	bytes   int
 }
@@ -33,7 +34,8 @@ type History struct {
 func (h *History) reset(v *View) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.records = []Record{{View: v}}
+	h.records, h.memory = nil, nil
+	h.append(Record{View: v})
 	h.changes, h.bytes = 0, 0
 }
 
@@ -42,7 +44,7 @@ func (h *History) add(r Record, encoded int) {
 	r.cost = encoded + changeOverhead*max(len(r.Changes), 1)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.records = append(h.records, r)
+	h.append(r)
 	h.changes += len(r.Changes)
 	h.bytes += r.cost
 	drop := 0
@@ -55,10 +57,23 @@ func (h *History) add(r Record, encoded int) {
 		next.Changes, next.cost = nil, 0
 		drop++
 	}
-	// What was dropped is let go at once; append moves the rest to the front of
-	// new memory when it has to grow.
+	// What was dropped is let go at once, its place when the others move up.
 	clear(h.records[:drop])
 	h.records = h.records[drop:]
+}
+
+// append puts a record behind the others. When there is no place, they move to
+// the front of their memory if half of it is free, else into larger memory.
+func (h *History) append(r Record) {
+	if n := len(h.records); n == cap(h.records) {
+		if 2*n >= len(h.memory) {
+			h.memory = make([]Record, 3*n+1)
+		}
+		copy(h.memory, h.records)
+		clear(h.memory[n:])
+		h.records = h.memory[:n]
+	}
+	h.records = append(h.records, r)
 }
 
 // Bytes is what the history is charged with, never more than [MaxHistoryBytes]
