@@ -44,6 +44,9 @@ const (
 	MaxBodyRead = 4 << 20
 	// MaxResponseHeader is how many bytes the header of an HTTP answer may have.
 	MaxResponseHeader = 64 << 10
+	// MaxGroupsLeft is how many runs of a script may have left processes behind
+	// that are watched until they end. Those of more runs stay as zombies.
+	MaxGroupsLeft = 64
 	// MaxCommandRead is how many bytes a command in a container may write before
 	// the check stops reading. The end of the command is then not waited for.
 	MaxCommandRead = 64 << 20

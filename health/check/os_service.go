@@ -46,7 +46,7 @@ func serviceManager() error {
 func (c *serviceChecker) check(ctx context.Context) result {
 	output := &tail{limit: DefaultOutputMaxSize}
 	args := []string{c.program, "show", "--property=LoadState,ActiveState,SubState", "--", c.name}
-	code, err := command(ctx, args, output)
+	code, _, err := command(ctx, args, output)
 	switch {
 	case ctx.Err() != nil:
 		return timedOut(c.timeout, output)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"time"
 
 	"github.com/muster-sd/muster/health"
@@ -21,11 +22,18 @@ type scriptChecker struct {
 	args    []string
 	timeout time.Duration // for the output; the run ends with its context
 	limit   int
+	// left are the groups of earlier runs that left processes behind which are
+	// ours to collect once they end.
+	left []int
 }
 
 func (c *scriptChecker) check(ctx context.Context) result {
+	c.left = slices.DeleteFunc(c.left, func(group int) bool { return !collect(group) })
 	output := &tail{limit: c.limit}
-	code, err := command(ctx, c.args, output)
+	code, group, err := command(ctx, c.args, output)
+	if group != 0 && collect(group) && len(c.left) < MaxGroupsLeft {
+		c.left = append(c.left, group)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return timedOut(c.timeout, output)
@@ -59,23 +67,24 @@ func timedOut(limit time.Duration, output *tail) result {
 
 // command runs args until they end or ctx does, with what they write going to
 // output. When ctx ends, the command is killed with all processes of its group.
-// It returns the exit code, which is negative after a signal; an error means
-// that the command could not be run.
-func command(ctx context.Context, args []string, output *tail) (code int, err error) {
+// It returns the exit code, which is negative after a signal, and the process
+// group; an error means that the command could not be run.
+func command(ctx context.Context, args []string, output *tail) (code, group int, err error) {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.WaitDelay = CommandWait
 	ownGroup(cmd)
 	if err := cmd.Start(); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
+	group = cmd.Process.Pid
 	err = cmd.Wait()
 	if ctx.Err() != nil {
-		reapGroup(cmd.Process.Pid)
+		reapGroup(group)
 	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay) {
-		return 0, err
+		return 0, group, err
 	}
-	return cmd.ProcessState.ExitCode(), nil
+	return cmd.ProcessState.ExitCode(), group, nil
 }

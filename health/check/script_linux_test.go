@@ -1,6 +1,7 @@
 package check
 
 import (
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -22,8 +23,26 @@ func TestNoZombies(t *testing.T) {
 		probe(t, shell("sleep 300 & sleep 300 & (sleep 300 & wait) & wait"), nil, 100*time.Millisecond)
 	}
 	if after := zombies(t); after > before {
-		t.Errorf("%d zombies were left", after-before)
+		t.Errorf("%d zombies were left of scripts that were killed", after-before)
 	}
+	d := shell("sleep 0.1 >/dev/null 2>&1 & exit 0")
+	c, err := newChecker(&d, nil, 4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, c, plenty)
+	if len(c.(*scriptChecker).left) == 0 {
+		t.Error("what a script left behind is not known")
+	}
+	settle(t, "a script that left a process behind", func() string {
+		s := c.(*scriptChecker)
+		s.args = []string{"true"}
+		run(t, c, plenty)
+		if after := zombies(t); after > before || len(s.left) > 0 {
+			return fmt.Sprintf("%d zombies, %d groups", after-before, len(s.left))
+		}
+		return ""
+	})
 }
 
 // zombies counts the children of this process that have ended and were not

@@ -8,5 +8,8 @@ import "os/exec"
 // only the command itself is killed when its context ends.
 func ownGroup(*exec.Cmd) {}
 
+// collect has nothing to do on this system.
+func collect(int) (left bool) { return false }
+
 // reapGroup has nothing to do on this system.
 func reapGroup(int) {}

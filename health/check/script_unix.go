@@ -24,17 +24,24 @@ func ownGroup(cmd *exec.Cmd) {
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 }
 
-// reapGroup collects processes of a killed group that have become children of
-// this one, which happens where this process is the first of its container.
+// collect takes in processes of a command's group that have ended and have become
+// children of this process, which happens where it is the first of its container.
+// It reports whether others of them still run.
+func collect(group int) (left bool) {
+	for {
+		pid, err := syscall.Wait4(-group, nil, syscall.WNOHANG, nil)
+		if pid <= 0 && !errors.Is(err, syscall.EINTR) {
+			return err == nil
+		}
+	}
+}
+
+// reapGroup collects the processes of a group that was killed.
 func reapGroup(group int) {
 	for range reapLooks {
-		pid, err := syscall.Wait4(-group, nil, syscall.WNOHANG, nil)
-		switch {
-		case errors.Is(err, syscall.EINTR) || pid > 0:
-		case err != nil: // none of them is ours
+		if !collect(group) {
 			return
-		default:
-			time.Sleep(reapPause)
 		}
+		time.Sleep(reapPause)
 	}
 }
