@@ -624,6 +624,11 @@ func TestConnsPerClient(t *testing.T) {
 	} else {
 		_ = conn.Close()
 	}
+	n.mux.SetConnsPerClient(3)
+	fourth := client(t, n, nil)
+	if _, err := fourth.Apply(t.Context(), "a", &ApplyRequest{}); err != nil {
+		t.Errorf("after the limit was raised: %v", err)
+	}
 	_ = first.Close()
 	for {
 		_, err := third.Apply(t.Context(), "a", &ApplyRequest{})

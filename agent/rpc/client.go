@@ -254,6 +254,9 @@ func (c *Client) call(ctx context.Context, to string, head *request, size int, d
 	if err == nil {
 		return nil
 	}
+	if conn.grpc.GetState() != connectivity.Ready {
+		c.retire(conn) // the next call need not wait for the watch to see it
+	}
 	var own errEach
 	if errors.As(err, &own) {
 		return own.error
@@ -351,7 +354,7 @@ func (c *Client) dial(to string, l *link, d *dialling) {
 		l.conn = &clientConn{grpc: conn}
 		kept := l.conn
 		c.conns[kept] = l
-		c.tasks.Go(func() { c.watch(to, l, kept) })
+		c.tasks.Go(func() { c.watch(to, kept) })
 	}
 	d.err = err
 	c.mu.Unlock()
@@ -389,7 +392,6 @@ func (c *Client) connect(to string) (*grpc.ClientConn, error) {
 		grpc.WithIdleTimeout(0),
 		grpc.WithStaticStreamWindowSize(ReplyWindowBytes),
 		grpc.WithStaticConnWindowSize(ConnWindowBytes),
-		grpc.WithSharedWriteBuffer(true),
 		grpc.WithReadBufferSize(ReplyReadBufferBytes),
 		grpc.WithWriteBufferSize(WriteBufferBytes),
 		grpc.WithMaxHeaderListSize(MaxHeaderBytes),
@@ -414,12 +416,17 @@ func (c *Client) connect(to string) (*grpc.ClientConn, error) {
 }
 
 // watch retires a connection when it breaks or the server says that it stops.
-func (c *Client) watch(to string, l *link, conn *clientConn) {
+func (c *Client) watch(to string, conn *clientConn) {
 	if conn.grpc.WaitForStateChange(c.ctx, connectivity.Ready) {
 		c.cfg.Logger.Debug("the connection to a server ended", "to", to)
 	}
+	c.retire(conn)
+}
+
+// retire keeps a connection from further calls, and closes it if it has none.
+func (c *Client) retire(conn *clientConn) {
 	c.mu.Lock()
-	if l.conn == conn {
+	if l := c.conns[conn]; l != nil && l.conn == conn {
 		l.conn = nil
 	}
 	conn.retired = true

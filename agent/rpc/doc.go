@@ -1,6 +1,8 @@
 // Package rpc owns the one server port of an agent: it takes connections,
 // learns from their first bytes what they want and of whom, and hands them to
-// the part that serves it.
+// the part that serves it. It also carries the calls that agents make to
+// servers, [Client.Apply] and [Client.Query], and brings those that come in to
+// a [Handler].
 //
 // Every connection begins with a hello of the dialer, which is answered before
 // anything else is sent:

@@ -40,9 +40,11 @@ type Mux struct {
 
 	mu       sync.Mutex
 	greeting map[net.Conn]netip.Addr // connections whose hello is not finished, and whence they come
-	held     map[place]int           // connections in their hello or handed out, by whence; no zeros
-	closed   bool
-	warned   time.Time // when a refusal was last logged as a warning
+	held     map[place]int           // connections in their hello or handed out, by whence
+
+	perClient int // connections of one protocol and address
+	closed    bool
+	warned    time.Time // when a refusal was last logged as a warning
 }
 
 // place is what connections are counted by: protocol (zero in the hello) and
@@ -60,9 +62,6 @@ func NewMux(cfg MuxConfig) *Mux {
 	if cfg.Cluster == nil {
 		cfg.Cluster = func() [16]byte { return [16]byte{} }
 	}
-	if cfg.ConnsPerClient <= 0 {
-		cfg.ConnsPerClient = DefaultConnsPerClient
-	}
 	if cfg.Conns <= 0 {
 		cfg.Conns = DefaultConns
 	}
@@ -74,6 +73,7 @@ func NewMux(cfg MuxConfig) *Mux {
 		held:     make(map[place]int),
 	}
 	m.calls.lazy = true
+	m.SetConnsPerClient(cfg.ConnsPerClient)
 	return m
 }
 
@@ -84,6 +84,17 @@ func (m *Mux) Raft() net.Listener { return m.raft }
 // Calls returns the listener of connections that speak [ProtocolCalls], as
 // Raft does for its own. Nobody is served before its first Accept.
 func (m *Mux) Calls() net.Listener { return m.calls }
+
+// SetConnsPerClient changes how many connections of one protocol an IP address
+// may have; those that are there stay. Zero is [DefaultConnsPerClient].
+func (m *Mux) SetConnsPerClient(n int) {
+	if n <= 0 {
+		n = DefaultConnsPerClient
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.perClient = n
+}
 
 // Run serves the port until ctx ends or Close is called, which give nil, or
 // until the listener fails. It then closes what was not handed out, and returns
@@ -200,7 +211,7 @@ func (m *Mux) admit(protocol byte, from netip.Addr) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	all := place{protocol, netip.Addr{}}
-	if m.held[all] >= m.cfg.Conns || m.held[place{protocol, from}] >= m.cfg.ConnsPerClient && from.IsValid() {
+	if m.held[all] >= m.cfg.Conns || m.held[place{protocol, from}] >= m.perClient && from.IsValid() {
 		return false
 	}
 	m.held[all]++

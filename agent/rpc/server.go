@@ -69,10 +69,11 @@ type Server struct {
 	receiving      atomic.Int64
 	receivingBytes atomic.Int64
 
-	mu    sync.Mutex
-	conns map[*serverConn]struct{}
-	nodes map[string]int // connections by the node ID in their requests
-	ended bool           // connections that end now were ended by the Server
+	mu     sync.Mutex
+	conns  map[*serverConn]struct{}
+	nodes  map[string]int // connections by the node ID in their requests
+	ended  bool           // connections that end now were ended by the Server
+	warned time.Time      // when a refused call was last logged
 }
 
 // errStopping ends the context of queries when a server stops.
@@ -97,7 +98,6 @@ func NewServer(cfg ServerConfig) *Server {
 		grpc.ConnectionTimeout(HandshakeTimeout),
 		grpc.StaticStreamWindowSize(MaxMessageBytes),
 		grpc.StaticConnWindowSize(ConnWindowBytes),
-		grpc.SharedWriteBuffer(true),
 		grpc.ReadBufferSize(ReadBufferBytes),
 		grpc.WriteBufferSize(WriteBufferBytes),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: ServerKeepaliveTime, Timeout: ServerKeepaliveTimeout}),
@@ -301,6 +301,9 @@ func (s *Server) serve(stream grpc.ServerStream, query bool) error {
 	if s.calls.Add(1) > MaxCalls {
 		return s.fail(stream, stream.Context(), busy("too many calls at once", MaxCalls))
 	}
+	if s.stopping.Err() != nil {
+		return s.fail(stream, stream.Context(), &refused{errStopping.Code, errStopping.Text})
+	}
 	head, body, err := s.receive(stream, conn, query)
 	if err != nil {
 		return s.fail(stream, stream.Context(), err)
@@ -438,6 +441,7 @@ func (s *Server) fail(stream grpc.ServerStream, ctx context.Context, err error) 
 	var coded *mvcc.Error
 	switch {
 	case errors.As(err, &refusal):
+		s.warn(stream, refusal)
 		return stream.SendMsg(encodeError(errorRefused, refusal.code, refusal.text))
 	case errors.Is(context.Cause(ctx), errStopping) && errors.Is(err, context.Canceled):
 		return stream.SendMsg(encodeError(errorCoded, errStopping.Code, errStopping.Text))
@@ -451,4 +455,18 @@ func (s *Server) fail(stream grpc.ServerStream, ctx context.Context, err error) 
 		return err // of the stream itself
 	}
 	return stream.SendMsg(encodeError(errorCoded, mvcc.Internal, err.Error()))
+}
+
+// warn logs a refused call, but not those that follow it soon.
+func (s *Server) warn(stream grpc.ServerStream, refusal *refused) {
+	conn, now := connOf(stream.Context()), time.Now()
+	s.mu.Lock()
+	recent := now.Sub(s.warned) < refusalLogInterval
+	if !recent {
+		s.warned = now
+	}
+	s.mu.Unlock()
+	if !recent && conn != nil {
+		s.cfg.Logger.Warn("refused a call", "reason", refusal.text, "from", conn.Conn.RemoteAddr(), "node", conn.node(), "calls", s.calls.Load())
+	}
 }
