@@ -98,6 +98,7 @@ type Agent struct {
 	running   *config.Config // the newest one that was taken over; guarded by reloading
 	left      atomic.Bool
 	leave     chan struct{} // closed by Leave
+	departed  chan struct{} // closed when the others were told that this agent leaves
 	closing   chan struct{} // closed when the agent begins to stop
 	stopped   chan struct{} // closed when Run has returned
 }
@@ -114,17 +115,18 @@ type Agent struct {
 //	          (this agent's)    (duties, while this server leads)
 func New(o Options) (*Agent, error) {
 	a := &Agent{
-		config:  o.Config,
-		running: o.Config,
-		logger:  o.Logger,
-		level:   o.Level,
-		sockets: o.Listeners,
-		network: o.Network,
-		leave:   make(chan struct{}),
-		closing: make(chan struct{}),
-		stopped: make(chan struct{}),
-		started: time.Now(),
-		load:    o.Reload,
+		config:   o.Config,
+		running:  o.Config,
+		logger:   o.Logger,
+		level:    o.Level,
+		sockets:  o.Listeners,
+		network:  o.Network,
+		leave:    make(chan struct{}),
+		departed: make(chan struct{}),
+		closing:  make(chan struct{}),
+		stopped:  make(chan struct{}),
+		started:  time.Now(),
+		load:     o.Reload,
 	}
 	for _, step := range []func() error{
 		a.openTelemetry,
@@ -406,6 +408,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-a.leave:
 			a.depart(context.WithoutCancel(ctx))
+			close(a.departed)
 		case <-back.ctx.Done():
 		case <-port.ctx.Done():
 		}

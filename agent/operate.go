@@ -9,8 +9,16 @@ import (
 	"strings"
 )
 
-// Leave begins to take the agent out of service for good.
-func (s about) Leave() { s.a.beginLeave() }
+// Leave begins to take the agent out of service for good, and returns when the
+// others were told.
+func (s about) Leave() {
+	s.a.beginLeave()
+	select {
+	case <-s.a.departed:
+	case <-s.a.closing:
+	case <-s.a.stopped:
+	}
+}
 
 // beginLeave makes Run end. It may be called more than once.
 func (a *Agent) beginLeave() {

@@ -332,6 +332,9 @@ func (a *Agent) statusNow(ctx context.Context) (out statusReport, err error) {
 	if a.config.Server {
 		return a.statusHere(), nil
 	}
+	if len(a.router.servers()) == 0 {
+		return out, a.remote.none(nil)
+	}
 	reply, err := a.remote.query(ctx, mvcc.ReadOptions{Mode: mvcc.Stale}, []byte{callStatus})
 	if err != nil {
 		return out, err
