@@ -1,7 +1,9 @@
 package state
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -42,29 +44,106 @@ func BenchmarkApplySet(b *testing.B) {
 	}
 }
 
-// BenchmarkApplyRegister measures a change of one of 1,000 instances with one
-// check each.
+// BenchmarkApplyRegister measures a registration of a node, an instance and a
+// check among 1,000 instances, from the bytes of the log to the new view: of one
+// that is new, of one that changes, and of one that is there just so. In batches
+// of 64, as the log brings them under load.
 func BenchmarkApplyRegister(b *testing.B) {
-	m := NewMachine()
-	logs := make([]*raft.Log, 1000)
-	for i := range logs {
-		logs[i] = entry(b, uint64(i+1), registration(i, 80))
-		m.Apply(logs[i])
-	}
-	changed := make([]*raft.Log, 1000)
-	for i := range changed {
-		changed[i] = entry(b, uint64(i+1), registration(i, 81))
-	}
-	b.ReportAllocs()
-	for i := 0; b.Loop(); i++ {
-		set := logs
-		if (i/1000)%2 == 0 {
-			set = changed
+	const n = 1000
+	logs := func(from, port int) []*raft.Log {
+		out := make([]*raft.Log, n)
+		for i := range out {
+			out[i] = entry(b, uint64(i+1), registration(from+i, port))
 		}
-		l := *set[i%1000]
-		l.Index = uint64(2000 + i)
-		m.Apply(&l)
+		return out
 	}
+	there, changed := logs(0, 80), logs(0, 81)
+	gone := make([]*raft.Log, n)
+	for i := range gone {
+		r := registration(i, 80)
+		gone[i] = entry(b, uint64(i+1), &catalog.Deregister{Node: r.Node.Name, ServiceID: r.Service.ID})
+	}
+	run := func(b *testing.B, batch int, sets ...[]*raft.Log) {
+		m := NewMachine()
+		for _, l := range there {
+			m.Apply(l)
+		}
+		index := uint64(2 * n)
+		logs := make([]*raft.Log, batch)
+		done := 0
+		b.ReportAllocs()
+		for b.Loop() {
+			for i := range logs {
+				l := *sets[done/n%len(sets)][done%n]
+				index++
+				done++
+				l.Index = index
+				logs[i] = &l
+			}
+			m.ApplyBatch(logs)
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(done), "ns/entry")
+	}
+	for _, batch := range []int{1, 64} {
+		b.Run(fmt.Sprintf("changed/%d", batch), func(b *testing.B) { run(b, batch, changed, there) })
+		b.Run(fmt.Sprintf("equal/%d", batch), func(b *testing.B) { run(b, batch, there) })
+		b.Run(fmt.Sprintf("gone-and-new/%d", batch), func(b *testing.B) { run(b, batch, gone, there) })
+	}
+}
+
+// BenchmarkAdopt measures what taking over a state of 100,000 keys costs beside
+// reading it, in which the log stands still.
+func BenchmarkAdopt(b *testing.B) {
+	leader := NewMachine()
+	for i := range 100_000 {
+		leader.Apply(entry(b, uint64(i+1), &kv.Set{Key: fmt.Sprintf("app/%d/key", i), Value: make([]byte, 128)}))
+	}
+	var offer bytes.Buffer
+	if err := leader.Offer(&offer); err != nil {
+		b.Fatal(err)
+	}
+	b.Run("offer", func(b *testing.B) {
+		for b.Loop() {
+			if err := leader.Offer(io.Discard); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("adopt", func(b *testing.B) {
+		m := NewMachine()
+		for b.Loop() {
+			if err := m.Adopt(bytes.NewReader(offer.Bytes())); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// BenchmarkArchive measures what saving a state of 100,000 keys for people and
+// verifying it costs.
+func BenchmarkArchive(b *testing.B) {
+	m := NewMachine()
+	for i := range 100_000 {
+		m.Apply(entry(b, uint64(i+1), &kv.Set{Key: fmt.Sprintf("app/%d/key", i), Value: make([]byte, 128)}))
+	}
+	var whole bytes.Buffer
+	if _, err := WriteArchive(&whole, m.View(), ArchiveMeta{}); err != nil {
+		b.Fatal(err)
+	}
+	b.Run("write", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := WriteArchive(io.Discard, m.View(), ArchiveMeta{}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("verify", func(b *testing.B) {
+		for b.Loop() {
+			if _, _, err := VerifyArchive(bytes.NewReader(whole.Bytes()), nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
 
 func registration(i, port int) *health.Register {

@@ -2,16 +2,21 @@ package state
 
 import (
 	"bytes"
+	"encoding/hex"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"math"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 
 	"github.com/muster-sd/muster/catalog"
 	"github.com/muster-sd/muster/health"
@@ -370,6 +375,96 @@ func TestDamagedEntriesAreRefused(t *testing.T) {
 	if got, err := readEntries(later); err != nil || got[0].Node.ID != "i" {
 		t.Errorf("fields of a later program: %+v, %v", got, err)
 	}
+}
+
+// TestGoldenExchange holds what servers and agents of different versions send
+// each other, and the configuration of autopilot as it stands in its row.
+func TestGoldenExchange(t *testing.T) {
+	var out bytes.Buffer
+	line := func(what string, kind byte, b []byte, err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&out, "%s %d %x\n", what, kind, b)
+	}
+	type sent struct {
+		q, value any
+	}
+	var all []sent
+	for _, kind := range queryKinds() {
+		q := newQuery(kind)
+		a, err := newView().Answer(q, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fill(t, q)
+		value := variants(t, reflect.TypeOf(a.Value))[1]
+		b, err := EncodeQuery(q)
+		line("query", kind, b, err)
+		answer, _ := answerKind(value)
+		b, err = EncodeAnswer(value)
+		line("answer", answer, b, err)
+		all = append(all, sent{q, value})
+	}
+	var full Result
+	fill(t, &full)
+	b, err := EncodeResult(full)
+	line("result", 0, b, err)
+	m := NewMachine()
+	m.Apply(&raft.Log{Index: 5, Data: mustEncode(t, filled(t, kindAutopilot).(*SetAutopilot).unconditional())})
+	f, ok := m.View().facts.Get(factAutopilot, nil)
+	if !ok {
+		t.Fatal("no row of autopilot")
+	}
+	line("autopilot", tableFacts, newRowEncoder().append(nil, f), nil)
+
+	path := filepath.Join("testdata", "exchange-2.golden")
+	if *update {
+		if err := os.WriteFile(path, out.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	golden, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, want := strings.Split(out.String(), "\n"), strings.Split(string(golden), "\n")
+	if len(got) != len(want) {
+		t.Fatalf("%d lines, golden %d", len(got), len(want))
+	}
+	for i := range got {
+		if got[i] != want[i] {
+			t.Errorf("written as\n%s, was\n%s", got[i], want[i])
+		}
+	}
+	for i, s := range all {
+		var kind byte
+		var text [2]string
+		for j, what := range []string{"query", "answer"} {
+			if _, err := fmt.Sscanf(want[2*i+j], what+" %d %s", &kind, &text[j]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b, err := hex.DecodeString(text[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if q, err := DecodeQuery(b); err != nil || !reflect.DeepEqual(q, s.q) {
+			t.Errorf("%T is read as %+v, %v", s.q, q, err)
+		}
+		if b, err = hex.DecodeString(text[1]); err != nil {
+			t.Fatal(err)
+		}
+		if value, err := DecodeAnswer(s.q, b); err != nil || !reflect.DeepEqual(value, s.value) {
+			t.Errorf("the answer to %T is read as %+v, %v", s.q, value, err)
+		}
+	}
+}
+
+// unconditional is c without its condition.
+func (c *SetAutopilot) unconditional() *SetAutopilot {
+	c.CAS = false
+	return c
 }
 
 func TestResultRoundTrip(t *testing.T) {
