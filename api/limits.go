@@ -16,10 +16,10 @@ const (
 	// bodyTime is how long a client may take to send a body. The largest comes in
 	// that time over a line of 20 KB/s.
 	bodyTime = time.Minute
-	// maxRestore is the largest archive in bytes that the state is restored from.
-	// What it unpacks to has to fit the servers' memory, and is several times as
-	// large.
-	maxRestore = 4 << 30
+	// maxRestore is the largest archive in bytes that the state is restored from:
+	// the most that servers take, 1 GiB, and room for what the form adds to a
+	// state that cannot be compressed.
+	maxRestore = 1<<30 + 4<<20
 	// maxPiece is how many bytes of an archive are sent, or must be received, in
 	// pieceTime: a line of 18 KB/s is fast enough.
 	maxPiece  = 1 << 20

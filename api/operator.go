@@ -95,7 +95,7 @@ func transferLeader(c *call) (any, error) {
 		return struct{ Success bool }{true}, nil
 	case mvcc.CodeOf(err) != mvcc.Unknown:
 		return nil, err
-	case id == "":
+	case id == "" || err.Error() == textNoOtherServer:
 		return nil, refuse(http.StatusInternalServerError, textNoOtherServer)
 	}
 	return nil, refuse(http.StatusInternalServerError, "Could not find address for server id %s", id)

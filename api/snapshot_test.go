@@ -153,8 +153,8 @@ func TestRestoreRefusesBodies(t *testing.T) {
 		status int
 		text   string
 	}{
-		{"too large as declared", maxRestore + 1, strings.NewReader("x"), 413, "Request body too large, max size of a snapshot: 4294967296 bytes"},
-		{"too large in chunks", -1, iotest.ErrReader(&http.MaxBytesError{Limit: maxRestore}), 413, "Request body too large, max size of a snapshot: 4294967296 bytes"},
+		{"too large as declared", maxRestore + 1, strings.NewReader("x"), 413, "Request body too large, max size of a snapshot: 1077936128 bytes"},
+		{"too large in chunks", -1, iotest.ErrReader(&http.MaxBytesError{Limit: maxRestore}), 413, "Request body too large, max size of a snapshot: 1077936128 bytes"},
 		{"too slow", -1, iotest.ErrReader(os.ErrDeadlineExceeded), 408, "The snapshot came too slowly: each 1048576 bytes must be received within 1m0s"},
 		{"broken off", 10, iotest.ErrReader(io.ErrUnexpectedEOF), 400, "Cannot read the request body: unexpected EOF"},
 	} {

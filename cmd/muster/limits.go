@@ -17,7 +17,7 @@ const (
 	requestTimeout = 90 * time.Second
 	// maxArchive is the largest archive of a snapshot in bytes that is saved or
 	// sent: agents take no larger one back.
-	maxArchive = 4 << 30
+	maxArchive = 1<<30 + 4<<20
 	// restoreTimeout is how long it may take to send an archive and to have the
 	// state replaced by it.
 	restoreTimeout = time.Hour
