@@ -63,11 +63,11 @@ func (h *History) add(r Record, encoded int) {
 }
 
 // append puts a record behind the others. When there is no place, they move to
-// the front of their memory if half of it is free, else into larger memory.
+// the front of their memory if a quarter of it is free, else into larger memory.
 func (h *History) append(r Record) {
 	if n := len(h.records); n == cap(h.records) {
-		if 2*n >= len(h.memory) {
-			h.memory = make([]Record, 3*n+1)
+		if 4*n >= 3*len(h.memory) {
+			h.memory = make([]Record, 3*n/2+2)
 		}
 		copy(h.memory, h.records)
 		clear(h.memory[n:])
