@@ -67,9 +67,18 @@ func NeedsRestart(old, new *Config) []string {
 func changed(old, new File) []string {
 	all := over(old, new)
 	maps.DeleteFunc(all, func(path string, _ setting) bool {
-		return table.paths[path].key.Support != Works || same(old[path], new[path])
+		key := table.paths[path].key
+		return key.Support != Works || same(old[path], new[path]) || !key.Derived && nothing(key, old, new)
 	})
 	return slices.Sorted(maps.Keys(all))
+}
+
+// nothing reports whether one of two sources leaves a key out and the other one
+// has its zero value.
+func nothing(key *Key, old, new File) bool {
+	a, inOld := old[key.Path]
+	b, inNew := new[key.Path]
+	return (!inOld || a.inert(key)) && (!inNew || b.inert(key))
 }
 
 func change(key *Key, old, new File) Change {

@@ -75,6 +75,9 @@ type Key struct {
 	New string
 	// Alias is whether this is just another spelling of New.
 	Alias bool
+	// Derived is whether leaving the key out is something else than its zero
+	// value, though no default says so.
+	Derived bool
 	// Secret is whether the value must not be shown.
 	Secret bool
 	// Reloadable is whether a change takes effect without a restart.
@@ -197,8 +200,8 @@ var agentKeys = []Key{
 	{Path: "gossip_lan.retransmit_mult", Type: Int, Range: positive},
 
 	// Leaving.
-	{Path: "leave_on_terminate", Type: Bool},
-	{Path: "skip_leave_on_interrupt", Type: Bool},
+	{Path: "leave_on_terminate", Type: Bool, Derived: true},
+	{Path: "skip_leave_on_interrupt", Type: Bool, Derived: true},
 
 	// DNS.
 	{Path: "domain", Type: String, Flag: "domain", Usage: "DNS domain that is answered for"},

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"slices"
 )
 
 // Load reads all sources and returns what they say together. Errors name the
@@ -77,6 +78,8 @@ func (f File) split() (lists, others File) {
 	lists, others = File{}, maps.Clone(f)
 	for path, s := range f {
 		if table.paths[path].key.Type == Strings {
+			// Every load begins with these lists, so none may grow into them.
+			s.value, s.elements = slices.Clip(s.value.([]string)), slices.Clip(s.elements)
 			lists[path] = s
 			delete(others, path)
 		}

@@ -331,6 +331,48 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// What flags say is read again with each load, and is not changed by files.
+func TestCompareWithLists(t *testing.T) {
+	dir := folder(t, map[string]string{"a.hcl": `retry_join = ["d"]`})
+	s := flags(t, "-dev", "-retry-join=a", "-retry-join=b", "-retry-join=c", "-config-dir", dir)
+	first, err := load(s, testHost())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "a.hcl"), []byte(`retry_join = ["e"]`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second, err := load(s, testHost())
+	if err != nil {
+		t.Fatal(err)
+	}
+	report := Compare(first, first, second)
+	if len(report.Restart) != 1 || report.Restart[0].String() != `retry_join: from ["a" "b" "c" "d"] to ["a" "b" "c" "e"]` {
+		t.Errorf("got %+v", report)
+	}
+}
+
+// Leaving a key out is the same as writing the value that it then has, except
+// for keys that depend on others.
+func TestCompareWithZeros(t *testing.T) {
+	with := func(text string) *Config {
+		t.Helper()
+		c, err := load(Sources{Dev: true, HCL: []string{text}}, testHost())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	plain := with("")
+	if report := Compare(plain, plain, with("raft_prevote_disabled = false\nretry_join = []\ndns_config { only_passing = false, node_ttl = \"0s\" }\nnode_meta {}")); len(report.Applied)+len(report.Restart) > 0 {
+		t.Errorf("got %+v", report)
+	}
+	// A server stays by default, a client leaves.
+	if report := Compare(plain, plain, with("leave_on_terminate = false")); len(report.Restart) != 1 {
+		t.Errorf("got %+v", report)
+	}
+}
+
 // Every key that must be reloaded is known to be, or else that it is not yet.
 func TestReloadTable(t *testing.T) {
 	notYet := strings.Fields(`limits.http_max_conns_per_client limits.rpc_max_conns_per_client discard_check_output enable_debug

@@ -71,14 +71,15 @@ func merge(a, b File) File {
 }
 
 // merged puts setting b over a: lists one after the other, maps key by key,
-// anything else replaced.
+// anything else replaced. Lists grow where they are, or many blocks of one file
+// would take the square of their time; so a must not be used any more.
 func merged(t Type, a, b setting) setting {
 	switch t {
 	case Strings:
-		b.value = slices.Concat(a.value.([]string), b.value.([]string))
-		b.elements = slices.Concat(a.elements, b.elements)
+		b.value = append(a.value.([]string), b.value.([]string)...)
+		b.elements = append(a.elements, b.elements...)
 	case Objects:
-		b.value = slices.Concat(a.value.([]record), b.value.([]record))
+		b.value = append(a.value.([]record), b.value.([]record)...)
 	case StringMap:
 		b.value = over(a.value.(map[string]string), b.value.(map[string]string))
 		b.entries = over(a.entries, b.entries)
