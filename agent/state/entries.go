@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/muster-sd/muster/catalog"
@@ -27,7 +28,8 @@ func appendEntries(b []byte, entries []health.Entry) []byte {
 	if entries == nil {
 		return append(b, packNil)
 	}
-	p := &packer{b: slices.Grow(b, 16+256*len(entries))}
+	p := packers.Get().(*packer)
+	p.b = p.b[:0]
 	p.arrayHead(len(entries))
 	for i := range entries {
 		before := &health.Entry{}
@@ -36,8 +38,15 @@ func appendEntries(b []byte, entries []health.Entry) []byte {
 		}
 		p.entry(&entries[i], before)
 	}
-	return p.b
+	b = append(slices.Grow(b, len(p.b)), p.b...)
+	if cap(p.b) <= maxKeptPack {
+		packers.Put(p)
+	}
+	return b
 }
+
+// packers are kept because growing one costs more than copying out of it.
+var packers = sync.Pool{New: func() any { return &packer{} }}
 
 func (p *packer) entry(e, before *health.Entry) {
 	m := p.begin()

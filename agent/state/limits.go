@@ -41,6 +41,9 @@ const (
 	// made room for before they were seen: a damaged length costs no more.
 	maxFirstRows  = 1024
 	maxFirstPairs = 64
+	// maxKeptPack bounds in bytes what a packer that waits for the next answer may
+	// hold: room for a service of a thousand instances.
+	maxKeptPack = 1 << 20
 	// maxSlab is how many rows of an answer are made at once. One that is kept
 	// keeps the others.
 	maxSlab = 64
