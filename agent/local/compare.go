@@ -46,10 +46,10 @@ func (r *Registry) compareAll(detail *catalog.NodeDetail, checks []*health.Check
 func (r *Registry) compareServices(remote []*catalog.Service, found *findings, whole bool) {
 	missing := map[string]bool{} // what the catalog had and has no more
 	for id, s := range r.services {
-		if s.synced {
+		if s.synced && !s.refused {
 			missing[id] = true
 		}
-		s.synced = false
+		s.synced, s.refused = false, false
 	}
 	ours := maps.Clone(r.goneServices)
 	clear(r.goneServices)
@@ -103,10 +103,10 @@ func (r *Registry) takeTags(s *service, tags []string) {
 func (r *Registry) compareChecks(remote []*health.Check, found *findings, whole bool) {
 	missing := map[string]bool{}
 	for id, c := range r.checks {
-		if s := r.services[c.row.ServiceID]; c.synced && (s == nil || s.synced) { // else it went with its service
+		if s := r.services[c.row.ServiceID]; c.synced && !c.refused && (s == nil || s.synced) { // else it went with its service
 			missing[id] = true
 		}
-		c.synced = false
+		c.synced, c.refused = false, false
 	}
 	ours := maps.Clone(r.goneChecks)
 	clear(r.goneChecks)

@@ -82,7 +82,7 @@ func (r *Registry) pushService(ctx context.Context, cat Catalog, row *catalog.Se
 	}
 	r.mu.Lock()
 	if s := r.services[row.ID]; s != nil && s.row == row {
-		s.synced = true
+		s.synced, s.refused = true, err != nil
 	}
 	r.mu.Unlock()
 	if err != nil {
@@ -115,7 +115,7 @@ func (r *Registry) pushBatch(ctx context.Context, cat Catalog, batch []*health.C
 		return fmt.Errorf("cannot register check %q: %w", batch[0].ID, err)
 	case len(batch) == 1:
 		r.cfg.Logger.Error(logRefused, "check", batch[0].ID, "error", err)
-		r.markSynced(batch)
+		r.markSynced(batch, true)
 		return nil
 	}
 	for _, row := range batch {
@@ -128,20 +128,20 @@ func (r *Registry) pushBatch(ctx context.Context, cat Catalog, batch []*health.C
 
 // settle notes that the catalog knows of checks.
 func (r *Registry) settle(checks []*health.Check) {
-	r.markSynced(checks)
+	r.markSynced(checks, false)
 	for _, row := range checks {
 		r.cfg.Logger.Info(logSyncedCheck, "check", row.ID)
 	}
 }
 
 // markSynced marks checks that have not changed since they were sent.
-func (r *Registry) markSynced(checks []*health.Check) {
+func (r *Registry) markSynced(checks []*health.Check, refused bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, row := range checks {
 		if c := r.checks[row.ID]; c != nil && c.row == row {
 			c.noLonger()
-			c.synced = true
+			c.synced, c.refused = true, refused
 		}
 	}
 }

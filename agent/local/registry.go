@@ -108,7 +108,8 @@ type service struct {
 	declared []string         // the tags as they were registered
 	token    string
 	fromFile bool
-	synced   bool
+	synced   bool // or refused, so that there is nothing to do until the next full sync
+	refused  bool
 }
 
 // localCheck is a check and what the registry knows of it.
@@ -116,7 +117,8 @@ type localCheck struct {
 	row      *health.Check // shared: replaced, never written to
 	def      check.Definition
 	fromFile bool
-	synced   bool
+	synced   bool // as that of a service
+	refused  bool
 	// critical is when the check turned critical, zero while it is not.
 	critical time.Time
 	// since is when the status changed last, and turns when it did before; both as
@@ -335,7 +337,7 @@ func (s *service) inherit(old *service) {
 		row.Tags = old.row.Tags
 		s.row = &row
 	}
-	s.synced = old.synced && old.row.Equal(s.row)
+	s.synced, s.refused = old.synced && old.row.Equal(s.row), old.refused
 }
 
 // inherit takes over what an earlier registration of the same check has come to.
@@ -345,7 +347,7 @@ func (c *localCheck) inherit(old *localCheck) {
 	row.Status, row.Output = old.row.Status, old.row.Output
 	c.row = &row
 	c.critical, c.since, c.turns = old.critical, old.since, old.turns
-	c.synced = old.synced && old.row.Equal(&row)
+	c.synced, c.refused = old.synced && old.row.Equal(&row), old.refused
 }
 
 // followServices gives the checks of each service in the plan its name and

@@ -233,7 +233,7 @@ func (r *Registry) CheckState(id string) (state CheckState, ok bool) {
 		return CheckState{}, false
 	}
 	return CheckState{Check: c.row, Since: c.since, Flaps: c.flaps(time.Now()), RemoveAt: c.removeAt(),
-		FromFile: c.fromFile, Synced: c.synced}, true
+		FromFile: c.fromFile, Synced: c.synced && !c.refused}, true
 }
 
 // removeAt is when the check will have been critical for long enough that its

@@ -192,8 +192,9 @@ func TestRegistrationWaitsLittle(t *testing.T) {
 
 func TestRefusedEntries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var log safeLog
 		cat := newFakeCatalog()
-		r := open(t, Config{})
+		r := open(t, Config{Logger: log.logger()})
 		cat.fault = func(c *health.Register) error {
 			if c.Service != nil && c.Service.ID == "bad" {
 				return &mvcc.Error{Code: mvcc.Invalid, Text: "no"}
@@ -219,6 +220,10 @@ func TestRefusedEntries(t *testing.T) {
 		r.wakeSyncer()
 		synctest.Wait()
 		expect(t, "it is not offered again at once", cat.wrote(), "")
+		time.Sleep(2 * FullSyncInterval)
+		if text := log.take(); strings.Contains(text, logTakenAway) {
+			t.Errorf("what the catalog never took is missed: %s", text)
+		}
 		cat.setFault(nil)
 		time.Sleep(2 * FullSyncInterval)
 		expect(t, "it is offered at the next full sync", cat.wrote(), "+bad +bad=critical")
