@@ -36,8 +36,8 @@ func (r *resolver) definitions() {
 		i, twice := first[id]
 		if twice {
 			r.warn(s.pos, "service %q replaces the one with the same ID at %v", id, places[i])
+			ids.forget(&r.out.Services[i])
 			r.out.Services[i], places[i] = *reg, s.pos
-			ids.forget(id)
 		} else {
 			first[id] = len(places)
 			r.out.Services, places = append(r.out.Services, *reg), append(places, s.pos)
@@ -68,9 +68,13 @@ type checkPlace struct {
 	service string
 }
 
-// forget removes the checks of a service.
-func (ids checkIDs) forget(service string) {
-	maps.DeleteFunc(ids, func(_ string, c checkPlace) bool { return c.service == service })
+// forget removes the checks of a service that is replaced.
+func (ids checkIDs) forget(reg *check.Registration) {
+	for _, d := range reg.Checks {
+		if ids[d.ID].service == reg.Service.ID {
+			delete(ids, d.ID)
+		}
+	}
 }
 
 // newCheckID warns of a check that takes the place of another. Those within one

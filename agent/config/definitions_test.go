@@ -134,6 +134,29 @@ func TestDefinitionFaults(t *testing.T) {
 	}
 }
 
+// A service that takes the place of another takes that of its checks with it, of
+// which nothing more is said; a check that moved to another service in between
+// stays.
+func TestReplacedService(t *testing.T) {
+	c, err := load(Sources{Dev: true, HCL: []string{`services = [{ name = "a", checks = [{ id = "c", ttl = "1s" }, { id = "d", ttl = "1s" }] },
+		{ name = "b", check { id = "d", ttl = "2s" } },
+		{ name = "a", checks = [{ id = "c", ttl = "3s" }, { id = "d", ttl = "3s" }] }]`}}, testHost())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		`-hcl fragment 1:2:23: check "d" replaces the one with the same ID at -hcl fragment 1:1:65`,
+		`-hcl fragment 1:3:3: service "a" replaces the one with the same ID at -hcl fragment 1:1:13`,
+		`-hcl fragment 1:3:53: check "d" replaces the one with the same ID at -hcl fragment 1:2:23`,
+	}
+	if strings.Join(c.Warnings, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(c.Warnings, "\n"), strings.Join(want, "\n"))
+	}
+	if len(c.Services) != 2 || c.Services[0].Checks[0].TTL != 3*time.Second {
+		t.Errorf("got %+v", c.Services)
+	}
+}
+
 // All faults of a service are told at once.
 func TestAllFaultsOfAService(t *testing.T) {
 	_, err := load(Sources{Dev: true, HCL: []string{`service { name = "x", weights { passing = 0 }, meta { "a b" = "c" }
