@@ -20,9 +20,9 @@ import (
 func (r *resolver) definitions() {
 	r.exposed()
 	services := value[[]record](r, "services")
-	first := map[string]int{}
+	newest := map[string]int{}
 	var places []Pos
-	ids := checkIDs{}
+	ids, replaced := checkIDs{}, map[int]bool{}
 	for _, s := range services {
 		reg := s.registration(r.errs)
 		if reg == nil {
@@ -33,22 +33,28 @@ func (r *resolver) definitions() {
 		if id == catalog.ServerService {
 			r.errs.add(s.at("service.id", "service.name"), "service ID %q is reserved for the servers of the cluster", id)
 		}
-		i, twice := first[id]
-		if twice {
+		if i, twice := newest[id]; twice {
 			r.warn(s.pos, "service %q replaces the one with the same ID at %v", id, places[i])
 			ids.forget(&r.out.Services[i])
-			r.out.Services[i], places[i] = *reg, s.pos
+			replaced[i] = true
 		} else {
-			first[id] = len(places)
-			r.out.Services, places = append(r.out.Services, *reg), append(places, s.pos)
 			r.unsafe(s.pos, reg.Service.Name)
 		}
+		newest[id] = len(places)
+		r.out.Services, places = append(r.out.Services, *reg), append(places, s.pos)
 		for i, c := range s.checks() {
 			r.runnable(c, &reg.Checks[i])
 			r.newCheckID(ids, c, &reg.Checks[i])
 		}
 	}
-	r.nodeChecks(ids, first)
+	var last []check.Registration
+	for i, reg := range r.out.Services {
+		if !replaced[i] {
+			last = append(last, reg)
+		}
+	}
+	r.out.Services = last
+	r.nodeChecks(ids, newest)
 }
 
 // exposed warns of an agent on which everybody who reaches its HTTP may run

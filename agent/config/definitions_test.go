@@ -145,14 +145,16 @@ func TestReplacedService(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		`-hcl fragment 1:2:23: check "d" replaces the one with the same ID at -hcl fragment 1:1:65`,
+		`-hcl fragment 1:2:23: check "d" replaces the one with the same ID at -hcl fragment 1:1:63`,
 		`-hcl fragment 1:3:3: service "a" replaces the one with the same ID at -hcl fragment 1:1:13`,
 		`-hcl fragment 1:3:53: check "d" replaces the one with the same ID at -hcl fragment 1:2:23`,
 	}
 	if strings.Join(c.Warnings, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(c.Warnings, "\n"), strings.Join(want, "\n"))
 	}
-	if len(c.Services) != 2 || c.Services[0].Checks[0].TTL != 3*time.Second {
+	// The agent takes them in this order, so that the last of a check's definitions
+	// is the one that counts.
+	if len(c.Services) != 2 || c.Services[0].Service.ID != "b" || c.Services[1].Checks[0].TTL != 3*time.Second {
 		t.Errorf("got %+v", c.Services)
 	}
 }
