@@ -339,13 +339,16 @@ func (b *backend) applyHere(ctx context.Context, data []byte) (state.Result, err
 	return value.(state.Result), nil
 }
 
-// applyThere hands a command to the leader.
+// applyThere hands a command to the leader. It is not sent to one that was not
+// heard of for a while: whether it was carried out might then never be known.
 func (b *backend) applyThere(ctx context.Context, data []byte) (state.Result, error) {
-	id, ok := b.node.Leader()
-	if !ok || id == b.id || b.remote == nil {
-		return state.Result{}, &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}
+	id, err := b.livingLeader()
+	if err != nil {
+		return state.Result{}, err
 	}
-	body, err := b.remote.calls.Apply(ctx, id, &rpc.ApplyRequest{From: b.id, Forwarded: true, Command: data})
+	led, cancel := b.whileLeads(ctx, id, handoverGrace)
+	defer cancel()
+	body, err := b.remote.calls.Apply(led, id, &rpc.ApplyRequest{From: b.id, Forwarded: true, Command: data})
 	if err == nil {
 		return state.DecodeResult(body)
 	}
@@ -353,6 +356,43 @@ func (b *backend) applyThere(ctx context.Context, data []byte) (state.Result, er
 		return state.Result{}, &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader: " + err.Error()}
 	}
 	return state.Result{}, uncertain(ctx, err)
+}
+
+// livingLeader returns the leader, if it was heard of just now.
+func (b *backend) livingLeader() (string, error) {
+	id, ok := b.node.Leader()
+	if !ok || id == b.id || b.remote == nil || b.node.LastContact() > b.node.Silence() {
+		return "", &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}
+	}
+	return id, nil
+}
+
+// whileLeads returns a context that ends when a server is not the leader any more,
+// or has not been heard of for too long, and grace has passed since: one that
+// hands over still answers for what it has.
+func (b *backend) whileLeads(ctx context.Context, id string, grace time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		for {
+			changed := b.node.Changed()
+			if now, ok := b.node.Leader(); !ok || now != id {
+				break
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
+		}
+		timer := time.NewTimer(grace)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 // again reports whether a command that failed was certainly not carried out, by
@@ -367,12 +407,14 @@ func again(err error) bool {
 
 // committed asks the leader how far the log is committed.
 func (b *backend) committed(confirmed bool) (uint64, error) {
+	id, err := b.livingLeader()
+	if err != nil {
+		return 0, err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), indexLimit)
 	defer cancel()
-	id, ok := b.node.Leader()
-	if !ok || id == b.id || b.remote == nil {
-		return 0, &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}
-	}
+	ctx, cancel = b.whileLeads(ctx, id, 0)
+	defer cancel()
 	return b.remote.readIndex(ctx, id, confirmed)
 }
 

@@ -71,6 +71,9 @@ const (
 	retryPause = 50 * time.Millisecond
 	// indexLimit bounds the question to the leader for what was committed.
 	indexLimit = 2 * time.Second
+	// handoverGrace is how long a server that leads no more may take to answer for
+	// a command that it was sent.
+	handoverGrace = 150 * time.Millisecond
 	// callGrace is how much longer than it may hold a request a server may take to
 	// answer another agent.
 	callGrace = 2 * time.Second
