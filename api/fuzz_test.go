@@ -16,6 +16,8 @@ func FuzzTarget(f *testing.F) {
 		{"/v1/kv/a%2Fb", "raw"}, {"/v1/kv/%00", ""}, {"/v1/kv/%ff", "recurse"}, {"/v1/catalog/nodes", "filter=Meta.a==b&near=_agent"},
 		{"/v1/health/service/web", "passing=x&tag=a&node-meta=a:b"}, {"/v1/agent/service/x", "hash=1&wait=1ns"}, {"//x/../y/", "%zz"},
 		{"/v1/catalog/services", "stale&consistent"}, {"*", ";"}, {"", ""}, {"/v1/agent/health/service/name/é", "format=text"},
+		{"/v1/operator/raft/peer", "id=a&address=b"}, {"/v1/operator/autopilot/configuration", "cas=-1"}, {"/v1/snapshot", "stale&dc=x"},
+		{"/v1/operator/usage", "global&index=1"}, {"/v1/agent/force-leave/a/b", "prune"},
 	} {
 		f.Add(seed[0], seed[1])
 	}
@@ -62,12 +64,12 @@ func knownFault(text string) bool {
 func FuzzBody(f *testing.F) {
 	for _, seed := range []string{`{}`, ``, `[]`, `null`, `{"Name":"x","Check":{"TTL":1}}`, `{"Node":"n","Service":{"Proxy":{"a":[1,{}]},"Weights":null}}`,
 		`{"Checks":[null,{"Definition":{"TTL":"1s"}}]}`, `{"Name":"x","Proxy":null,"Connect":{"SidecarService":{}}}`, `{"Status":"passing"}`,
-		`{"Node":"n","Checks":[{"Definition":1}]}`, `{"TTL":"\ud800"}`} {
+		`{"Node":"n","Checks":[{"Definition":1}]}`, `{"TTL":"\ud800"}`, `{"LastContactThreshold":-1,"MinQuorum":1e3}`} {
 		f.Add(seed)
 	}
 	h := newMocks().handler(f)
 	f.Fuzz(func(t *testing.T, body string) {
-		for _, path := range []string{"catalog/register", "catalog/deregister", "agent/service/register", "agent/check/register", "agent/check/update/x"} {
+		for _, path := range []string{"catalog/register", "catalog/deregister", "agent/service/register", "agent/check/register", "agent/check/update/x", "operator/autopilot/configuration"} {
 			w := do(t, h, "PUT /v1/"+path, body)
 			switch {
 			case w.Code == 200, w.Code == 400:

@@ -175,15 +175,14 @@ var here = mvcc.Meta{Index: 7, KnownLeader: true}
 // mocks are the parts of an interface under test. All reads find nothing and
 // all changes succeed until a test says otherwise.
 type mocks struct {
-	keys    mockKeys
-	catalog mockCatalog
-	health  mockHealth
-	txn     mockTxn
-	status  mockStatus
-	local   mockLocal
-	agent   mockAgent
-	measure mockTelemetry
-	// operator and snapshots have no answers until a test gives them.
+	keys      mockKeys
+	catalog   mockCatalog
+	health    mockHealth
+	txn       mockTxn
+	status    mockStatus
+	local     mockLocal
+	agent     mockAgent
+	measure   mockTelemetry
 	operator  mockOperator
 	snapshots mockSnapshots
 	config    Config
@@ -265,6 +264,22 @@ func newMocks() *mocks {
 			monitor: func(context.Context, slog.Level, bool) (<-chan []byte, error) {
 				return nil, errors.New("nobody follows the log here")
 			},
+		},
+		operator: mockOperator{
+			raft:     func(mvcc.ReadOptions) (RaftConfiguration, error) { return RaftConfiguration{}, nil },
+			remove:   func(string, PeerName) error { return nil },
+			transfer: func(string, string) error { return nil },
+			config:   func(mvcc.ReadOptions) (AutopilotConfig, error) { return DefaultAutopilot(), nil },
+			set:      func(string, AutopilotConfig, *uint64) (bool, error) { return true, nil },
+			health:   func(mvcc.ReadOptions) (AutopilotHealth, error) { return AutopilotHealth{Healthy: true}, nil },
+			state:    func(mvcc.ReadOptions) (AutopilotState, error) { return AutopilotState{}, nil },
+			usage: func(context.Context, mvcc.ReadOptions, bool) (map[string]Usage, mvcc.Meta, error) {
+				return nil, here, nil
+			},
+		},
+		snapshots: mockSnapshots{
+			save:    func(_ mvcc.ReadOptions, begin func(mvcc.Meta) io.Writer) error { begin(here); return nil },
+			restore: func(string, io.Reader) error { return nil },
 		},
 		config: Config{Datacenter: "dc1", NodeName: "n1"},
 	}
