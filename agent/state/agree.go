@@ -62,6 +62,7 @@ type hashMemory struct {
 	ring  []indexedSum // ordered by index from next on, when it is full
 	next  int          // where the oldest stands once the ring is full
 	first uint64       // the first index that can be asked for; zero: none yet
+	limit int          // how many there may be: maxHashes, less in tests
 }
 
 type indexedSum struct {
@@ -72,7 +73,7 @@ type indexedSum struct {
 // reset forgets all but the hash of v. Which log indexes it is the hash of
 // shows at the next entry.
 func (h *hashMemory) reset(v *View) {
-	*h = hashMemory{ring: []indexedSum{{0, v.sum}}}
+	*h = hashMemory{ring: []indexedSum{{0, v.sum}}, limit: h.limit}
 }
 
 // begin notes that the entry of an index is about to be applied.
@@ -86,7 +87,7 @@ func (h *hashMemory) begin(index uint64) {
 func (h *hashMemory) add(index uint64, sum mvcc.Sum) {
 	switch {
 	case h.ring[h.newest()].sum == sum:
-	case len(h.ring) < maxHashes:
+	case len(h.ring) < h.limit:
 		h.ring = append(h.ring, indexedSum{index, sum})
 	default:
 		h.ring[h.next] = indexedSum{index, sum}

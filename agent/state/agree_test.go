@@ -119,7 +119,9 @@ func TestACheckChangesNothing(t *testing.T) {
 func TestHashesAreRememberedBeyondTheHistory(t *testing.T) {
 	leader, other := newWatched(), newWatched()
 	var checks []*CheckHash
-	const n = maxHashes + 5000
+	const limit = MaxHistoryChanges + 4000 // fewer than there are, to be quick
+	const n = limit + 5000
+	leader.hashes.limit, other.hashes.limit = limit, limit
 	batch := make([]*raft.Log, 0, 500)
 	for i := uint64(1); i <= n; i++ {
 		batch = append(batch, set(t, i, fmt.Sprint(i)))
@@ -138,13 +140,13 @@ func TestHashesAreRememberedBeyondTheHistory(t *testing.T) {
 		batch = batch[:0]
 		checks = append(checks, leader.Check())
 	}
-	if oldest := leader.History().Oldest(); oldest < 20_000 {
+	if oldest := leader.History().Oldest(); oldest < 6000 {
 		t.Fatalf("the history begins at %d: nothing was tried beyond it", oldest)
 	}
 	if leader.View().Hash() != other.View().Hash() {
 		t.Fatal("the two should be equal again")
 	}
-	if len(leader.hashes.ring) != maxHashes {
+	if len(leader.hashes.ring) != limit {
 		t.Errorf("%d hashes are remembered", len(leader.hashes.ring))
 	}
 	index := uint64(n)

@@ -36,7 +36,7 @@ var _ raft.BatchingFSM = (*Machine)(nil)
 
 // NewMachine returns a machine that has applied nothing yet.
 func NewMachine() *Machine {
-	m := &Machine{rows: newRowEncoder(), body: newDecoder()}
+	m := &Machine{rows: newRowEncoder(), body: newDecoder(), hashes: hashMemory{limit: maxHashes}}
 	v := newView()
 	m.view.Store(v)
 	m.history.reset(v)
