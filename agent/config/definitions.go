@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -273,7 +274,7 @@ func (s record) registration(errs *problems) *check.Registration {
 		return nil
 	}
 	if err := reg.Validate(); err != nil {
-		fail(s.pos, err)
+		fail(s.blamedOfService(*reg), err)
 		return nil
 	}
 	reg.Normalize()
@@ -389,7 +390,7 @@ func (s record) check(unnamed string) (*check.Definition, error) {
 	}
 	fault := func(pos Pos, err error) error { return positionError{pos, fmt.Sprintf("%s: %v", name, err)} }
 	if err := d.Validate(); err != nil {
-		return nil, fault(s.pos, err)
+		return nil, fault(s.blamed(d), err)
 	}
 	if kind := d.Kind(); !check.Supported(kind) {
 		return nil, fault(s.pos, check.Unsupported(kind))
@@ -400,4 +401,43 @@ func (s record) check(unnamed string) (*check.Definition, error) {
 		return nil, fault(s.at("check.status"), fmt.Errorf("status must be passing, warning or critical, but is %q", shorten(strings.TrimSpace(string(d.Status)))))
 	}
 	return d, nil
+}
+
+// blamed returns where the key stands that makes a check invalid, or where the
+// check does if it lacks one.
+func (s record) blamed(d *check.Definition) Pos {
+	alias := d.AliasNode != "" || d.AliasService != ""
+	switch {
+	case d.Interval > 0 && d.TTL > 0, alias && d.TTL > 0:
+		return s.at("check.ttl")
+	case alias:
+		return s.at("check.alias_service", "check.alias_node")
+	case d.Interval <= 0 && d.TTL <= 0:
+		return s.pos
+	case d.FailuresBeforeWarning > d.FailuresBeforeCritical:
+		return s.at("check.failures_before_warning")
+	}
+	return s.pos
+}
+
+// blamedOfService is [record.blamed] for an instance, whose weights, metadata and
+// checks were looked at before.
+func (s record) blamedOfService(reg check.Registration) Pos {
+	service := &reg.Service
+	ip, err := netip.ParseAddr(service.Address)
+	switch {
+	case service.Name == "":
+		return s.pos
+	case err == nil && ip.IsUnspecified():
+		return s.at("service.address")
+	case service.SocketPath != "" && (service.Address != "" || service.Port != 0):
+		return s.at("service.socket_path")
+	case service.Locality != nil && service.Locality.Region == "":
+		return s.at("service.locality.zone")
+	}
+	service.TaggedAddresses = nil
+	if reg.ValidateService() == nil {
+		return s.at("service.tagged_addresses")
+	}
+	return s.pos
 }

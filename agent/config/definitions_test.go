@@ -95,10 +95,11 @@ func TestDefinitionFaults(t *testing.T) {
 		{"socket and port", `service { name = "x", socket_path = "/x", port = 1 }`, `a socket path ("/x") excludes an address and a port`},
 		{"tagged address", `service { name = "x", tagged_addresses { lan_ipv4 { address = "::1" } } }`, `Service tagged address "lan_ipv4" must be a valid IPv4 address`},
 		{"zone without region", `service { name = "x", locality { zone = "z" } }`, `zone cannot be set without region`},
-		{"address of nobody", `service { name = "x", address = "0.0.0.0" }`, `Invalid service address`},
+		{"address of nobody", `service { name = "x", address = "0.0.0.0" }`, at + `33: service "x": Invalid service address`},
+		{"ID that nobody can type", `service { name = "x", id = "a\u0007", tagged_addresses { lan { address = "a" } } }`, at + `9: service "x": Invalid service: ID "a\a" must have printable characters only`},
 		{"two checks of one ID", `service { name = "x", checks = [{ id = "c", ttl = "1s" }, { id = "c", ttl = "1s" }] }`, `service "x": two checks have the ID "c"`},
 
-		{"interval and TTL", `check { id = "c", ttl = "1s", interval = "1s", http = "http://x" }`, at + `7: check "c": Invalid check: Interval and TTL cannot both be specified`},
+		{"interval and TTL", `check { id = "c", ttl = "1s", interval = "1s", http = "http://x" }`, at + `25: check "c": Invalid check: Interval and TTL cannot both be specified`},
 		{"no interval", `check { id = "c", http = "http://x" }`, `check "c": Invalid check: Interval must be > 0`},
 		{"no kind", `check { id = "c" }`, `check "c": Invalid check: TTL must be > 0 for TTL checks`},
 		{"thresholds", `check { id = "c", ttl = "1s", failures_before_warning = 2, failures_before_critical = 1 }`, `FailuresBeforeWarning can't be higher than FailuresBeforeCritical`},
