@@ -1,6 +1,7 @@
 package check
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -250,6 +251,24 @@ func TestH2Ping(t *testing.T) {
 		status, output := probe(t, c.check, c.base, plenty)
 		expectRun(t, c.about, status, output, c.status, c.part)
 	}
+}
+
+// FuzzPing feeds a ping what a hostile peer might send.
+func FuzzPing(f *testing.F) {
+	settings, ack := "\x00\x00\x00\x04\x00\x00\x00\x00\x00", "\x00\x00\x08\x06\x01\x00\x00\x00\x00"
+	f.Add([]byte(settings + ack + "muster?!"))
+	f.Add([]byte(settings + "\x00\x00\x08\x06\x00\x00\x00\x00\x00surprise"))
+	f.Add([]byte(settings + "\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02"))
+	f.Add([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		err := ping(struct {
+			io.Reader
+			io.Writer
+		}{bytes.NewReader(text), io.Discard})
+		if answered := bytes.Contains(text, []byte("muster?!")); err == nil && !answered {
+			t.Errorf("%q answers a ping", text)
+		}
+	})
 }
 
 // TestAgentTLS has the agent's own settings apply to every kind with TLS, and

@@ -59,8 +59,11 @@ const (
 	// MaxGRPCMessage is how many bytes the answer of a gRPC health service may
 	// have; it is a few bytes in truth.
 	MaxGRPCMessage = 64 << 10
-	// MaxHeaderList is how many bytes the header of an HTTP/2 peer may have.
+	// MaxHeaderList is how many bytes the header of a gRPC answer may have.
 	MaxHeaderList = 64 << 10
+	// MaxFrame is how many bytes a frame of an HTTP/2 peer may have, which is the
+	// largest that it may send unasked (RFC 9113, section 4.2).
+	MaxFrame = 16 << 10
 	// MaxUDPRead is how many bytes of a UDP reply are read; more are dropped.
 	MaxUDPRead = 1500
 	// MaxStatusLine is how many bytes of an HTTP answer's code and reason are

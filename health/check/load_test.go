@@ -124,12 +124,12 @@ func TestNothingLeaks(t *testing.T) {
 	good[GRPC+" that fails"] = Definition{GRPC: "127.0.0.1:1"}
 	warm := func(runs func(kind string) int) {
 		for kind, d := range good {
-			c, err := newChecker(&d, nil, 4096)
-			if err != nil {
-				t.Fatal(err)
-			}
 			var workers sync.WaitGroup
 			for range 4 {
+				c, err := newChecker(&d, nil, 4096) // which runs once at a time
+				if err != nil {
+					t.Fatal(err)
+				}
 				workers.Go(func() {
 					for range runs(kind) / 4 {
 						run(t, c, plenty)
