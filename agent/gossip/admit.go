@@ -88,18 +88,18 @@ func (p *Pool) admit(c candidate, now time.Time) error {
 // nameConflict refuses a name that another node holds: one that answers, or one
 // that failed so lately that it may come back.
 func (p *Pool) nameConflict(r *record, c candidate, now time.Time) error {
-	if r.id() == c.meta.tags["id"] || r.addrPort() == c.at || r.status == Left {
+	if r.id == c.meta.tags["id"] || r.addrPort() == c.at || r.status == Left {
 		return nil
 	}
 	if r.status == Failed {
 		if age := now.Sub(r.since); age < p.timing.ReclaimTime {
 			return fmt.Errorf("the name %q is that of node %s at %s, which failed %s ago and keeps it for %s; node %s at %s wants it. "+
 				"To settle it at once, run: muster force-leave %s",
-				c.name, r.id(), r.addrPort(), age.Round(time.Second), p.timing.ReclaimTime, c.meta.tags["id"], c.at, c.name)
+				c.name, r.id, r.addrPort(), age.Round(time.Second), p.timing.ReclaimTime, c.meta.tags["id"], c.at, c.name)
 		}
 		return nil
 	}
-	return sharedName(c.name, r.id(), r.addrPort(), c.meta.tags["id"], c.at, p.freeName(c.name))
+	return sharedName(c.name, r.id, r.addrPort(), c.meta.tags["id"], c.at, p.freeName(c.name))
 }
 
 // sharedName is the error of two nodes that are alive and have one name. Either
@@ -129,7 +129,7 @@ func (p *Pool) freeName(name string) string {
 func (p *Pool) idConflict(c candidate) error {
 	id := c.meta.tags["id"]
 	for _, r := range p.table {
-		if r.name == c.name || r.status == Left || r.id() != id {
+		if r.name == c.name || r.status == Left || r.id != id {
 			continue
 		}
 		if r.status == Failed {

@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"net/netip"
@@ -88,9 +89,12 @@ func (d delegate) NotifyLeave(n *memberlist.Node) {
 
 // NotifyAlive decides whether a member is let in.
 func (d delegate) NotifyAlive(n *memberlist.Node) error {
-	c, err := candidateOf(n)
 	d.p.mu.Lock()
 	defer d.p.mu.Unlock()
+	if d.p.holds(n) {
+		return nil
+	}
+	c, err := candidateOf(n)
 	if err == nil {
 		if c.name == d.p.name && c.at == d.p.addr && c.meta.life == d.p.life {
 			return nil
@@ -142,7 +146,7 @@ func (d delegate) NotifyConflict(existing, other *memberlist.Node) {
 			return
 		}
 	}
-	if r := d.p.table[c.name]; r != nil && r.id() == c.meta.tags["id"] {
+	if r := d.p.table[c.name]; r != nil && r.id == c.meta.tags["id"] {
 		d.p.logger.Debug("a member is said to have moved, and is taken over once it no longer answers where it was",
 			"member", c.name, "from", r.addrPort(), "to", c.at)
 		return
@@ -170,6 +174,17 @@ func (d delegate) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, _ []
 	tell := d.p.heard(n.Name, m.life)
 	d.p.mu.Unlock()
 	tell()
+}
+
+// holds reports whether a member that was let in says nothing new, as most
+// messages do. The mutex is held.
+func (p *Pool) holds(n *memberlist.Node) bool {
+	r := p.table[n.Name]
+	if r == nil || !r.answers || n.Port != r.port || !bytes.Equal(n.Meta, r.raw) {
+		return false
+	}
+	addr, ok := netip.AddrFromSlice(n.Addr)
+	return ok && addr.Unmap() == r.addr
 }
 
 func (p *Pool) nodeAlive(n *memberlist.Node) {

@@ -22,7 +22,7 @@ func (p *Pool) Probe(id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, r := range p.table {
-		if r.id() == id && r.status != Left {
+		if r.id == id && r.status != Left {
 			p.beginProbe(r.name, r.meta.life, true)
 			return
 		}

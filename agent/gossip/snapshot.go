@@ -171,7 +171,7 @@ func (p *Pool) adoptMissing(now time.Time) {
 // holder returns the member with a node ID. The mutex is held.
 func (p *Pool) holder(id string) *record {
 	for _, r := range p.table {
-		if r.id() == id {
+		if r.id == id {
 			return r
 		}
 	}

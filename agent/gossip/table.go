@@ -13,6 +13,7 @@ type record struct {
 	port uint16
 	raw  []byte // meta as it came
 	meta meta
+	id   string // of the tags
 
 	// answers is memberlist's opinion: not dead.
 	answers bool
@@ -31,7 +32,6 @@ type record struct {
 	rtt    time.Duration
 }
 
-func (r *record) id() string               { return r.meta.tags["id"] }
 func (r *record) addrPort() netip.AddrPort { return netip.AddrPortFrom(r.addr, r.port) }
 func (r *record) isServer() bool           { return r.meta.tags["role"] == RoleServer }
 
@@ -61,7 +61,7 @@ func (r *record) judge() Status {
 }
 
 func (r *record) member() Member {
-	return Member{Name: r.name, ID: r.id(), Addr: r.addr, Port: r.port, Tags: r.meta.tags, Status: r.status, Since: r.since}
+	return Member{Name: r.name, ID: r.id, Addr: r.addr, Port: r.port, Tags: r.meta.tags, Status: r.status, Since: r.since}
 }
 
 // begin makes the record that of another life.
@@ -138,8 +138,7 @@ func (p *Pool) witness(t uint64) bool {
 func (p *Pool) joined(name string, at netip.AddrPort, raw []byte, m meta) {
 	r := p.table[name]
 	if r == nil {
-		r = &record{name: name, since: time.Now()}
-		r.meta = m
+		r = &record{name: name, since: time.Now(), meta: m}
 		p.table[name] = r
 		p.size.Store(int64(len(p.table)))
 	} else if r.meta.life != m.life {
@@ -149,7 +148,7 @@ func (p *Pool) joined(name string, at netip.AddrPort, raw []byte, m meta) {
 		p.changed()
 	}
 	r.addr, r.port = at.Addr(), at.Port()
-	r.raw, r.meta = slices.Clone(raw), m
+	r.raw, r.meta, r.id = slices.Clone(raw), m, m.tags["id"]
 	r.answers = true
 	if e, ok := p.early[lifeOf{name, m.life}]; ok {
 		delete(p.early, lifeOf{name, m.life})
@@ -295,7 +294,7 @@ func (p *Pool) adopt(s *shared, m meta, now time.Time) bool {
 		return false
 	}
 	r := &record{
-		name: s.name, addr: s.addr, port: s.port, raw: slices.Clone(s.meta), meta: m,
+		name: s.name, addr: s.addr, port: s.port, raw: slices.Clone(s.meta), meta: m, id: m.tags["id"],
 		leaveAt: s.leaveAt, aliveAt: s.aliveAt, flags: s.flags & (leaveOwn | leaveFinal | leavePrune),
 		since: now.Add(-s.age),
 	}
