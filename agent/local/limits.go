@@ -27,7 +27,7 @@ const (
 	RetryInterval = 15 * time.Second
 	// StartRetryInterval takes its place until the catalog was reached once: an
 	// agent that starts usually waits for a leader only, and nobody knows of its
-	// services yet.
+	// services yet. After failures of another kind it doubles up to RetryInterval.
 	StartRetryInterval = time.Second
 	// ServerUpStagger bounds the random delay, scaled as above, of a comparison
 	// that was asked for because servers can be reached again.

@@ -110,6 +110,7 @@ func (r *Registry) syncLoop(ctx context.Context, cat Catalog) {
 	defer full.Stop()
 	compared := false // the catalog was read at least once
 	retrying := false // full is due soon because something failed
+	starting := StartRetryInterval
 	for {
 		due := false
 		select {
@@ -139,12 +140,23 @@ func (r *Registry) syncLoop(ctx context.Context, cat Catalog) {
 				retrying = true
 				pause := RetryInterval
 				if !compared {
-					pause = StartRetryInterval
+					pause = starting
+					starting = longer(starting, err)
 				}
 				full.Reset(pause + r.spread(pause))
 			}
 		}
 	}
+}
+
+// longer is the pause after the next failure of an agent that has not reached the
+// catalog yet. A server that waits for a leader answers when it likes to be asked
+// again; everything else is left more and more time.
+func longer(pause time.Duration, err error) time.Duration {
+	if mvcc.CodeOf(err) == mvcc.NoLeader {
+		return StartRetryInterval
+	}
+	return min(2*pause, RetryInterval)
 }
 
 // spread is a random time below base, or a multiple of it in a large cluster,

@@ -173,6 +173,31 @@ func TestSyncRetries(t *testing.T) {
 	})
 }
 
+// TestStartBacksOff has an agent start whose servers cannot be reached.
+func TestStartBacksOff(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		most int // comparisons in five minutes
+	}{{errors.New("connection refused"), 24}, {&mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}, 301}} {
+		synctest.Test(t, func(t *testing.T) {
+			cat := newFakeCatalog()
+			cat.down = c.err
+			r := open(t, Config{})
+			stop := running(r, cat)
+			time.Sleep(5 * time.Minute)
+			stop()
+			if n := len(cat.reads); n > c.most || n < c.most*2/5 {
+				t.Errorf("%v: the catalog was asked %d times, want at most %d", c.err, n, c.most)
+			}
+			for i := 1; i < len(cat.reads); i++ {
+				if gap := cat.reads[i].Sub(cat.reads[i-1]); gap < StartRetryInterval || gap > 2*RetryInterval {
+					t.Errorf("%v: asked again after %s", c.err, gap)
+				}
+			}
+		})
+	}
+}
+
 // TestRegistrationWaitsLittle has a catalog that does not answer in time.
 func TestRegistrationWaitsLittle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
