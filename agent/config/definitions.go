@@ -56,6 +56,12 @@ func (r *resolver) definitions() {
 	}
 	r.out.Services = last
 	r.nodeChecks(ids, newest)
+	if n := len(r.out.Services); n > MaxServices {
+		r.errs.append(fmt.Errorf("%d services are more than the %d that one agent may have", n, MaxServices))
+	}
+	if n := len(ids); n > MaxChecks {
+		r.errs.append(fmt.Errorf("%d checks are more than the %d that one agent may have", n, MaxChecks))
+	}
 }
 
 // exposed warns of an agent on which everybody who reaches its HTTP may run

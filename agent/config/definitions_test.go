@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/muster-sd/muster/agent/local"
 	"github.com/muster-sd/muster/catalog"
 	"github.com/muster-sd/muster/health"
 	"github.com/muster-sd/muster/health/check"
@@ -132,6 +134,28 @@ func TestDefinitionFaults(t *testing.T) {
 				t.Errorf("got  %v\nwant %s", err, test.want)
 			}
 		})
+	}
+}
+
+// More than an agent may have is too much already in files.
+func TestTooManyDefinitions(t *testing.T) {
+	if MaxServices != local.MaxServices || MaxChecks != local.MaxChecks {
+		t.Errorf("the agent may have %d services and %d checks, files %d and %d", local.MaxServices, local.MaxChecks, MaxServices, MaxChecks)
+	}
+	if testing.Short() {
+		t.Skip("reading 60,000 definitions takes a while")
+	}
+	var text strings.Builder
+	for i := range MaxServices + 1 {
+		fmt.Fprintf(&text, "services { name = \"s%d\"\nchecks = [", i)
+		for range MaxChecks/MaxServices + 1 {
+			text.WriteString("{ ttl = \"1s\" },")
+		}
+		text.WriteString("] }\n")
+	}
+	_, err := load(Sources{Dev: true, HCL: []string{text.String()}}, testHost())
+	if want := "10001 services are more than the 10000 that one agent may have\n60006 checks are more than the 50000 that one agent may have"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
 

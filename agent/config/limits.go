@@ -44,6 +44,10 @@ const (
 	// ShortReconnect is the reconnect_timeout below which a warning says that a
 	// network that fails for a night makes agents forget each other.
 	ShortReconnect = 8 * time.Hour
+	// MaxServices and MaxChecks are how many of each all files may define, which is
+	// what one agent may have.
+	MaxServices = 10_000
+	MaxChecks   = 50_000
 	// MaxSegmentSize is the largest raft_logstore.wal.segment_size_mb, in MiB.
 	MaxSegmentSize = 1024
 	// reservedFiles are the open files that a process needs beside its clients'
