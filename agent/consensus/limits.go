@@ -153,9 +153,9 @@ const (
 	heartbeatShare    = 5
 	heartbeatPatience = 4
 
-	// forgetfulPause is how long entries for a voter that has lost its memory are
-	// held back: Raft tries again ever more seldom.
-	forgetfulPause = time.Second
+	// changePush is how long a change of membership waits before something more
+	// is put into the log behind it.
+	changePush = 250 * time.Millisecond
 
 	// handOverTries is how many servers a leader asks to take over.
 	handOverTries = 2

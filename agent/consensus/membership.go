@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -65,10 +66,34 @@ func (n *Node) reconfigure(ctx context.Context, change func() raft.Future) error
 		if err := n.stores.room.admit(0, n.gate.inside()); err != nil {
 			return err
 		}
-		err, _ := outcome(change().Error())
+		changed := make(chan error, 1)
+		go func() { changed <- change().Error() }()
+		err, _ := outcome(n.pushed(changed))
 		n.lease.look(n.raft.CurrentTerm()) // the quorum is another
 		return err
 	})
+}
+
+// pushed waits for a change, and puts something more into the log while that
+// takes long. A new voter may have confirmed the entry of the change a moment
+// before Raft counted it among the voters; it is not asked again, and its word
+// would be missed until there is another entry.
+func (n *Node) pushed(changed <-chan error) error {
+	again := time.NewTicker(changePush)
+	defer again.Stop()
+	for {
+		select {
+		case err := <-changed:
+			return err
+		case <-again.C:
+			if n.begin() {
+				go func() {
+					defer n.calls.Done()
+					_ = n.raft.Barrier(QueueTimeout).Error()
+				}()
+			}
+		}
+	}
 }
 
 // ErrNoFollower says that there is no server that could lead instead of this

@@ -141,8 +141,9 @@ func (n *Node) Bootstrap() (fresh bool, err error) { return n.BootstrapServers([
 
 // BootstrapServers makes servers, this one among them, the voters of a new
 // cluster, if there is no state here at all, and reports whether it did. Each of
-// them may do so, with the same servers; one is enough. None of them may have
-// been in another cluster with any of the others: see [Node.Fresh].
+// them must do so, with the same servers: until it has, it is fresh, and takes
+// part in no election. None of them may have been in a cluster with any of the
+// others before: see [Node.Fresh].
 func (n *Node) BootstrapServers(ids []string) (fresh bool, err error) {
 	var configuration raft.Configuration
 	for _, id := range ids {
