@@ -43,10 +43,16 @@ func slogLevel(level hclog.Level) slog.Level {
 
 // Log writes one line, unless its level is not wanted.
 func (l *logger) Log(level hclog.Level, message string, args ...any) {
-	if level == hclog.Off || !l.enabled(level) {
+	if level == hclog.Off || !l.enabled(level) || ofForgetting(args) {
 		return
 	}
 	l.out.LogAttrs(context.Background(), slogLevel(level), l.prefix()+message, attributes(args)...)
+}
+
+// ofForgetting reports whether a line is about the call by which Raft is made to
+// forget its leader: it names the entry that no log has, and is no news.
+func ofForgetting(args []any) bool {
+	return len(args) > 1 && args[0] == "previous-index" && args[1] == forgottenIndex
 }
 
 func (l *logger) Trace(message string, args ...any) { l.Log(hclog.Trace, message, args...) }
