@@ -47,6 +47,7 @@ func (p *Pool) Run(ctx context.Context) error {
 			p.saveIfDirty()
 		case now := <-reassert.C:
 			p.reassert(ctx, now)
+			p.catchUp(ctx, now)
 		}
 	}
 }
@@ -71,6 +72,7 @@ func (p *Pool) rejoin(ctx context.Context) {
 		n, err := p.joinAll(ctx, targets[:min(len(targets), maxJoinExpanded)])
 		if n > 0 {
 			p.logger.Info("rejoined the gossip pool", "members", n)
+			p.planCatchUps()
 			break
 		}
 		if ctx.Err() != nil {
@@ -134,6 +136,33 @@ func (p *Pool) reassert(ctx context.Context, now time.Time) {
 	}
 }
 
+// planCatchUps has state exchanged again shortly after a join.
+func (p *Pool) planCatchUps() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.catchUps = p.catchUps[:0]
+	for i := range 3 {
+		wait := catchUpAfter << i
+		p.catchUps = append(p.catchUps, time.Now().Add(wait+rand.N(wait)))
+	}
+}
+
+// catchUp exchanges state with some member if it is time to.
+func (p *Pool) catchUp(ctx context.Context, now time.Time) {
+	p.mu.Lock()
+	others := p.others()
+	if len(p.catchUps) == 0 || now.Before(p.catchUps[0]) || len(others) == 0 || p.leaving {
+		p.mu.Unlock()
+		return
+	}
+	p.catchUps = p.catchUps[1:]
+	at := others[rand.IntN(len(others))].addrPort()
+	p.mu.Unlock()
+	if err := p.joinOne(ctx, at); err != nil {
+		p.logger.Debug("cannot exchange state with a member", "address", at, "error", err)
+	}
+}
+
 // Join exchanges members with those at the addresses. It returns how many
 // answered, and the reasons of those who did not.
 func (p *Pool) Join(ctx context.Context, addresses []string) (n int, err error) {
@@ -161,6 +190,9 @@ func (p *Pool) Join(ctx context.Context, addresses []string) (n int, err error) 
 		}
 	}
 	n, err = p.joinAll(ctx, targets)
+	if n > 0 {
+		p.planCatchUps()
+	}
 	return n, errors.Join(append(errs, err)...)
 }
 

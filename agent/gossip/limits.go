@@ -84,6 +84,10 @@ const (
 	// its new address, and reassertLimit how long it tries.
 	reassertInterval = time.Second
 	reassertLimit    = 2 * time.Minute
+	// catchUpAfter is when, after a join, state is exchanged with another member
+	// again, and as much later as chance has it: where many join at once, gossip
+	// alone misses some, and the regular exchanges are far between.
+	catchUpAfter = 2 * time.Second
 	// answerLimit is how long the holder of a name may take to answer when
 	// another wants it.
 	answerLimit = time.Second

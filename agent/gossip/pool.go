@@ -59,6 +59,7 @@ type Pool struct {
 	dirty         bool
 	leaving       bool
 	reassertUntil time.Time
+	catchUps      []time.Time // when to exchange state once more
 	rejection     error
 }
 
