@@ -257,8 +257,9 @@ func (a *Agent) stats() map[string]map[string]string {
 		"leader": strconv.FormatBool(a.node.Leading()), "leader_addr": leaderAddr, "server": "true",
 	}
 	out["raft"] = a.node.Stats().Map()
+	view := a.machine.View()
 	out["state"] = map[string]string{
-		"index": strconv.FormatUint(a.machine.View().Index, 10), "hash": a.machine.View().Hash().String(),
+		"index": strconv.FormatUint(view.Index, 10), "hash": view.Hash().String(),
 	}
 	return out
 }
