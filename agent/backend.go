@@ -42,9 +42,6 @@ type backend struct {
 	// caughtUp is whether this server has, since it started, applied all that was
 	// committed: until then it could answer as if nothing had ever been registered.
 	caughtUp atomic.Bool
-	// differs is whether this server's state was found not to be what the others
-	// have: it answers nothing until it has theirs.
-	differs atomic.Bool
 	// measure notes that a command was carried out; it may be nil.
 	measure func(cmd any, began time.Time)
 	// waiting is how many readers wait now, and woken how often one of them was
@@ -141,7 +138,7 @@ func (b *backend) answer(ctx context.Context, o mvcc.ReadOptions, q any) (any, m
 // fresh returns a view that is as new as o asks for, and says how new it is.
 func (b *backend) fresh(ctx context.Context, o mvcc.ReadOptions) (mvcc.Meta, *state.View, error) {
 	meta := mvcc.Meta{Mode: o.Mode}
-	if b.differs.Load() {
+	if b.machine.Mismatch() != nil {
 		return meta, nil, &mvcc.Error{Code: mvcc.NotReady, Text: "this server's state differs from that of the others, and it is taking theirs over: ask another server"}
 	}
 	if o.Mode == mvcc.Default && b.node.Leading() {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/muster-sd/muster/agent"
 	"github.com/muster-sd/muster/agent/agenttest"
 )
 
@@ -279,4 +280,47 @@ func digSRV(a *agenttest.Agent, name string) error {
 		err = fmt.Errorf("%s answers %s with %s and nothing", a.Name, name, dns.RcodeToString[got.Rcode])
 	}
 	return err
+}
+
+func TestServerThatDiffersTakesTheLeadersState(t *testing.T) {
+	log := &buffer{}
+	c := agenttest.StartCluster(t, 3, 0, agenttest.Log(log))
+	if err := writeKey(t, c.Leader(), "key", "1"); err != nil {
+		t.Fatal(err)
+	}
+	sameState(t, c)
+	odd := c.Followers()[0]
+	if err := odd.Corrupt(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 { // one of them is what the odd one passes over
+		if err := writeKey(t, c.Leader(), fmt.Sprint("more", i), "2"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := readKey(t, odd, "corrupt", "&stale"); err != nil || got != "1" {
+		t.Fatalf("it is not corrupt: %q %v", got, err)
+	}
+	if err := c.Leader().ProposeCheck(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.Eventually("it has the leader's state", func() error {
+		if !strings.Contains(log.String(), agent.PhraseDiffers) {
+			return errors.New("nothing was said")
+		}
+		if odd.Differs() {
+			return errors.New("it differs")
+		}
+		return nil
+	})
+	sameState(t, c)
+	if err := odd.Stop(); err != nil { // what is on disk is the leader's, too
+		t.Fatal(err)
+	}
+	odd.Rerun()
+	c.Eventually("it answers", func() error {
+		_, err := readKey(t, odd, "more2", "")
+		return err
+	})
+	sameState(t, c)
 }

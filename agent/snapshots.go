@@ -371,15 +371,16 @@ func (a *Agent) stateSent(ctx context.Context, body []byte, send func(rpc.Reply)
 func (a *Agent) mend(ctx context.Context) error {
 	look := time.NewTicker(mendInterval)
 	defer look.Stop()
+	var said *state.Mismatch
 	for {
-		if m := a.machine.Mismatch(); m != nil && !a.backend.differs.Swap(true) {
-			a.part("server").Error(PhraseDiffers, "error", m, "index", m.Index, "own_hash", m.Have.String(), "leader_hash", m.Want.String())
-		}
-		if a.backend.differs.Load() {
+		if m := a.machine.Mismatch(); m != nil {
+			if m != said {
+				a.part("server").Error(PhraseDiffers, "index", m.Index, "own_hash", m.Have.String(), "leader_hash", m.Want.String())
+				said = m
+			}
 			if err := a.adopt(ctx); err != nil {
 				a.part("server").Error("cannot take the leader's state over yet", "error", err)
 			} else {
-				a.backend.differs.Store(false)
 				a.part("server").Warn("this server has the leader's state now, and answers again", "index", a.machine.View().Index)
 			}
 		}
@@ -413,5 +414,6 @@ func (a *Agent) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return a.node.TakeSnapshot(ctx)
+	// Two snapshots are kept: the one with the old state goes with the second.
+	return errors.Join(a.node.TakeSnapshot(ctx), a.node.TakeSnapshot(ctx))
 }

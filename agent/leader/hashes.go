@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/muster-sd/muster/agent/state"
 	"github.com/muster-sd/muster/kv/mvcc"
 )
 
@@ -26,16 +25,16 @@ func (d *Deps) writeHashes(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		view := d.View()
-		if view.Hash() == last || !d.MayPropose(hashVersion) {
+		check := d.Check()
+		if check.Hash == last || !d.MayPropose(hashVersion) {
 			continue
 		}
-		if err := d.Apply(ctx, &state.CheckHash{Index: view.Index, Hash: view.Hash()}); err != nil {
+		if err := d.Apply(ctx, check); err != nil {
 			if ctx.Err() == nil {
 				d.Logger.Warn("cannot write the state hash", "error", err)
 			}
 			continue
 		}
-		last = view.Hash()
+		last = check.Hash
 	}
 }

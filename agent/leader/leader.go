@@ -73,6 +73,8 @@ type Deps struct {
 	Address func(id string) string
 	// ForceLeave makes a member that failed one that left.
 	ForceLeave func(ctx context.Context, name string) error
+	// Check is the command by which others compare their state with this server's.
+	Check func() *state.CheckHash
 	// MayPropose reports whether every server can apply what came in with a version
 	// of the log.
 	MayPropose func(version int) bool
