@@ -173,6 +173,9 @@ func (s *boltStore) GetLog(index uint64, into *raft.Log) error {
 		if err != nil || size > readAheadBytes {
 			return errEnough // it is told when it is asked for
 		}
+		if more == nil {
+			more = make([]raft.Log, 0, readAhead)
+		}
 		more = append(more, entry)
 		return nil
 	})
