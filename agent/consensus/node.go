@@ -26,6 +26,7 @@ type Node struct {
 	verifier    verifier
 	leadership  leadership
 	handingOver sync.Mutex // held while leadership is handed over
+	tuning      sync.Mutex // held while Raft's settings change
 
 	stopLock  sync.Mutex     // held while stopping is closed, and while a call begins
 	stopping  chan struct{}  // closed when nothing may begin any more
@@ -181,14 +182,13 @@ func (n *Node) BootstrapServers(ids []string) (fresh bool, err error) {
 // cannot exist. Raft looks at once when the timeout gets shorter, so it is made
 // longer and then what it was.
 func (n *Node) hurry() error {
-	config := n.raft.ReloadableConfig()
-	longer := config
-	longer.HeartbeatTimeout += nudge
-	longer.ElectionTimeout += nudge
-	if err := n.raft.ReloadConfig(longer); err != nil {
-		return fmt.Errorf("cannot hurry the election: %w", err)
+	change := func(by time.Duration) func(*raft.ReloadableConfig) {
+		return func(c *raft.ReloadableConfig) {
+			c.HeartbeatTimeout += by
+			c.ElectionTimeout += by
+		}
 	}
-	if err := n.raft.ReloadConfig(config); err != nil {
+	if err := n.reload(change(nudge), change(-nudge)); err != nil {
 		return fmt.Errorf("cannot hurry the election: %w", err)
 	}
 	return nil

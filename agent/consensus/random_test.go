@@ -16,7 +16,7 @@ import (
 
 var (
 	seedFlag   = flag.Uint64("consensus.seed", 0, "seed of the first random history; zero takes one of its own")
-	roundsFlag = flag.Int("consensus.histories", 3, "how many random histories are run")
+	roundsFlag = flag.Int("consensus.histories", 2, "how many random histories are run")
 )
 
 // ledger is a state machine that remembers which numbers it was given.
