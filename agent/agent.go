@@ -296,6 +296,8 @@ func (a *Agent) openLocal() error {
 		DiscardCheckOutput:  c.DiscardCheckOutput,
 		EnableScriptChecks:  c.EnableScriptChecks,
 		EnableLocalScripts:  c.EnableLocalScripts,
+		CheckRan:            a.telemetry.CheckRan,
+		CheckTurned:         a.telemetry.CheckTurned,
 		Members:             func() int { return len(a.pool.Members()) },
 		Logger:              a.part("anti_entropy"),
 	})

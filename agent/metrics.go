@@ -64,6 +64,16 @@ func (t *telemetry) Command(cmd any, began time.Time) {
 	t.samples.add(of, time.Since(began))
 }
 
+// CheckRan notes that a check was run.
+func (t *telemetry) CheckRan(kind string, status health.Status, took time.Duration) {
+	t.samples.add(measureCheck, took, kind, string(status))
+}
+
+// CheckTurned notes that a check changed its status.
+func (t *telemetry) CheckTurned(now *health.Check, _ health.Status) {
+	t.sink.IncrCounterWithLabels([]string{"muster", "check", "turns"}, 1, []metrics.Label{{Name: "status", Value: string(now.Status)}})
+}
+
 // measureDNS notes that a DNS query was answered.
 func (a *Agent) measureDNS(kind string, took time.Duration) {
 	all, node := a.telemetry.samples, a.config.NodeName

@@ -30,6 +30,7 @@ var (
 	measureKeys       = &measure{name: metricsPrefix + ".kvs.apply"}
 	measureTxn        = &measure{name: metricsPrefix + ".txn.apply"}
 	measureRegister   = &measure{name: metricsPrefix + ".catalog.register"}
+	measureCheck      = &measure{name: "muster.check.run", labels: [2]string{"kind", "status"}}
 	measureDeregister = &measure{name: metricsPrefix + ".catalog.deregister"}
 )
 

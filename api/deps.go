@@ -117,6 +117,9 @@ type Status interface {
 type Local interface {
 	Services() []LocalService
 	Checks() []*health.Check
+	// WatchService returns one instance, or nil, and a channel that is closed when
+	// its definition changes or it is removed.
+	WatchService(id string) (*catalog.Service, <-chan struct{})
 	// AddService registers an instance with its checks. With replace, checks of
 	// the instance that r does not name are removed.
 	AddService(ctx context.Context, r check.Registration, replace bool) error

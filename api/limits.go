@@ -40,9 +40,6 @@ const (
 	// jitterShare is the part of a wait, one in so many, by which it is lengthened
 	// at random, so that readers who began together do not all come back together.
 	jitterShare = 16
-	// hashPoll is how often a reader who waits by hash looks at the instance
-	// again. A look costs some microseconds.
-	hashPoll = 250 * time.Millisecond
 	// maxKeptBody is the largest encoded answer in bytes that is kept for the next
 	// who asks the same, maxKeptBodies bounds all of them together, and
 	// maxKeptAnswers their number.

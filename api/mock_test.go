@@ -103,6 +103,7 @@ func (m *mockStatus) Datacenters(context.Context) ([]string, error)        { ret
 
 type mockLocal struct {
 	services      func() []LocalService
+	changed       func() <-chan struct{}
 	checks        func() []*health.Check
 	addService    func(check.Registration, bool) error
 	removeService func(string) error
@@ -113,7 +114,19 @@ type mockLocal struct {
 }
 
 func (m *mockLocal) Services() []LocalService { return m.services() }
-func (m *mockLocal) Checks() []*health.Check  { return m.checks() }
+func (m *mockLocal) WatchService(id string) (*catalog.Service, <-chan struct{}) {
+	var changed <-chan struct{}
+	if m.changed != nil {
+		changed = m.changed()
+	}
+	for _, s := range m.services() {
+		if s.Service.ID == id {
+			return s.Service, changed
+		}
+	}
+	return nil, nil
+}
+func (m *mockLocal) Checks() []*health.Check { return m.checks() }
 func (m *mockLocal) AddService(_ context.Context, r check.Registration, replace bool) error {
 	return m.addService(r, replace)
 }

@@ -67,9 +67,9 @@ func agentService(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	shown, err := c.hashedService()
+	shown, changed, err := c.hashedService()
 	if known != "" && err == nil && shown.ContentHash == known {
-		shown, err = c.awaitService(known, wait)
+		shown, err = c.awaitService(changed, known, wait)
 	}
 	if err != nil {
 		return nil, err
@@ -78,43 +78,41 @@ func agentService(c *call) (any, error) {
 	return shown, nil
 }
 
-// awaitService looks at the instance until it has another hash, is gone, or
-// the time is over.
-func (c *call) awaitService(known string, wait time.Duration) (*agentServiceShape, error) {
+// awaitService waits until the instance has another hash or is gone, or until the
+// time is over.
+func (c *call) awaitService(changed <-chan struct{}, known string, wait time.Duration) (shown *agentServiceShape, err error) {
 	over := time.NewTimer(wait)
 	defer over.Stop()
-	look := time.NewTicker(hashPoll)
-	defer look.Stop()
 	for {
+		last := false
 		select {
-		case <-look.C:
-			if shown, err := c.hashedService(); err != nil || shown.ContentHash != known {
-				return shown, err
-			}
+		case <-changed:
 		case <-over.C:
-			return c.hashedService()
+			last = true
 		case <-c.h.draining.Done():
-			return c.hashedService()
+			last = true
 		case <-c.r.Context().Done():
 			return nil, c.r.Context().Err()
+		}
+		if shown, changed, err = c.hashedService(); last || err != nil || shown.ContentHash != known {
+			return shown, err
 		}
 	}
 }
 
-// hashedService shows the instance with the hash of its definition.
-func (c *call) hashedService() (*agentServiceShape, error) {
-	for _, s := range c.h.Local.Services() {
-		if s.Service.ID != c.rest {
-			continue
-		}
-		shown := newAgentService(s.Service, c.h.Config.Datacenter)
-		text, err := json.Marshal(shown)
-		if err != nil {
-			return nil, err
-		}
-		sum := sha256.Sum256(text)
-		shown.ContentHash = hex.EncodeToString(sum[:8])
-		return shown, nil
+// hashedService shows the instance with the hash of its definition, and returns a
+// channel that is closed when the definition changes.
+func (c *call) hashedService() (*agentServiceShape, <-chan struct{}, error) {
+	service, changed := c.h.Local.WatchService(c.rest)
+	if service == nil {
+		return nil, nil, refuse(http.StatusNotFound, "unknown service ID: %s", c.rest)
 	}
-	return nil, refuse(http.StatusNotFound, "unknown service ID: %s", c.rest)
+	shown := newAgentService(service, c.h.Config.Datacenter)
+	text, err := json.Marshal(shown)
+	if err != nil {
+		return nil, nil, err
+	}
+	sum := sha256.Sum256(text)
+	shown.ContentHash = hex.EncodeToString(sum[:8])
+	return shown, changed, nil
 }
