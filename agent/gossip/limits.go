@@ -35,6 +35,11 @@ const (
 	// maxStreams is how many streams may be open towards this member. Beyond it
 	// the one that has been open for longest is cut.
 	maxStreams = 256
+	// maxExchanges is how many of them memberlist works on at once. It refuses
+	// those beyond 128, which this pool lets wait instead; one that waits for
+	// exchangeWait has the oldest cut.
+	maxExchanges = 96
+	exchangeWait = time.Second
 	// maxStreamBytes is what all streams together may have brought or promised
 	// and not yet been taken.
 	maxStreamBytes = 64 << 20

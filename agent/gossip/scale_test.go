@@ -129,7 +129,7 @@ func TestManyJoinAtOnce(t *testing.T) {
 	if testing.Short() {
 		t.Skip("200 pools")
 	}
-	const many = 120
+	const many = 200
 	var log lines
 	quiet := func(cfg *Config) {
 		cfg.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
@@ -158,7 +158,7 @@ func TestManyJoinAtOnce(t *testing.T) {
 	}
 	t.Logf("all joined after %s", time.Since(begun))
 	for _, n := range nodes {
-		n.wait(12*time.Second, "all are alive", func() bool {
+		n.wait(90*time.Second, "all are alive", func() bool {
 			alive := 0
 			for _, m := range n.Members() {
 				if m.Status == Alive {

@@ -101,20 +101,33 @@ func (b *streamBudget) enter(c *streamConn) bool {
 		return false
 	}
 	if len(b.open) >= maxStreams {
-		oldest := c
-		oldest.order = b.count
-		for other := range b.open {
-			if other.order < oldest.order {
-				oldest = other
-			}
-		}
-		delete(b.open, oldest)
-		_ = oldest.Conn.Close()
+		b.cut()
 	}
 	c.order = b.count
 	b.count++
 	b.open[c] = struct{}{}
 	return true
+}
+
+// cutOldest cuts the stream that has been open for longest.
+func (b *streamBudget) cutOldest() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.cut()
+}
+
+// cut does so with the mutex held.
+func (b *streamBudget) cut() {
+	var oldest *streamConn
+	for c := range b.open {
+		if oldest == nil || c.order < oldest.order {
+			oldest = c
+		}
+	}
+	if oldest != nil {
+		delete(b.open, oldest)
+		_ = oldest.Conn.Close()
+	}
 }
 
 func (b *streamBudget) take(n int) bool {
@@ -156,6 +169,7 @@ type streamConn struct {
 	mu    sync.Mutex
 	taken int
 	over  bool
+	after func()
 }
 
 // look reads what the stream announces. Read then gives it again.
@@ -205,6 +219,19 @@ func (c *streamConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// onClose has f called once the stream is closed, unless it is, and then calls
+// it at once and returns false.
+func (c *streamConn) onClose(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		f()
+		return false
+	}
+	c.after = f
+	return true
+}
+
 // Close closes the stream and gives back what it took.
 func (c *streamConn) Close() error {
 	c.mu.Lock()
@@ -212,6 +239,9 @@ func (c *streamConn) Close() error {
 	if !c.over {
 		c.over = true
 		c.budget.leave(c, c.taken)
+		if c.after != nil {
+			c.after()
+		}
 	}
 	return c.Conn.Close()
 }

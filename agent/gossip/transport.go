@@ -26,6 +26,7 @@ type transport struct {
 	logger    *slog.Logger
 	packets   chan *memberlist.Packet
 	streams   chan net.Conn
+	places    chan struct{} // taken by streams that memberlist works on
 	done      chan struct{}
 	group     sync.WaitGroup
 	screen    packetScreen
@@ -66,6 +67,7 @@ func bind(at netip.AddrPort) (*net.TCPListener, *net.UDPConn, error) {
 func (t *transport) start() {
 	t.packets = make(chan *memberlist.Packet)
 	t.streams = make(chan net.Conn)
+	t.places = make(chan struct{}, maxExchanges)
 	t.done = make(chan struct{})
 	t.budget.open = map[*streamConn]struct{}{}
 	t.group.Go(t.readPackets)
@@ -254,11 +256,32 @@ func (t *transport) handStream(stream *streamConn, from netip.AddrPort) {
 		return
 	}
 	_ = stream.SetDeadline(time.Time{})
+	if !t.place(stream) {
+		_ = stream.Close()
+		return
+	}
 	select {
 	case t.streams <- stream:
 	case <-t.done:
 		_ = stream.Close()
 	}
+}
+
+// place waits until memberlist may work on one more stream.
+func (t *transport) place(stream *streamConn) bool {
+	wait := time.NewTicker(exchangeWait)
+	defer wait.Stop()
+	for range maxStreams {
+		select {
+		case t.places <- struct{}{}:
+			return stream.onClose(func() { <-t.places })
+		case <-wait.C:
+			t.budget.cutOldest()
+		case <-t.done:
+			return false
+		}
+	}
+	return false
 }
 
 // pause keeps a socket that fails again and again from taking all time.
