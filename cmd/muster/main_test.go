@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -72,4 +73,32 @@ func TestBinaryByAnotherName(t *testing.T) {
 			t.Errorf("%s frobnicate: %v, want exit status %d", filepath.Base(name), err, exitUnknownCommand)
 		}
 	}
+}
+
+// buildWith builds muster with some of its files replaced by other text.
+func buildWith(t testing.TB, replaced map[string]string) string {
+	t.Helper()
+	folder := t.TempDir()
+	overlay := struct{ Replace map[string]string }{map[string]string{}}
+	for path, text := range replaced {
+		other := filepath.Join(folder, filepath.Base(path))
+		if err := os.WriteFile(other, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		overlay.Replace[path] = other
+	}
+	list, err := json.Marshal(overlay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, path := filepath.Join(folder, "overlay.json"), filepath.Join(folder, "muster")
+	if err := os.WriteFile(file, list, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	build := exec.Command("go", "build", "-trimpath", "-overlay="+file, "-o", path, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("cannot build muster: %v\n%s", err, output)
+	}
+	return path
 }

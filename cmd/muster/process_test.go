@@ -112,10 +112,16 @@ type agentProcess struct {
 // process is killed, by its number, when the test ends.
 func launch(t testing.TB, s *settings, flags ...string) *agentProcess {
 	t.Helper()
+	return launchBinary(t, binary(t), s, flags...)
+}
+
+// launchBinary is launch for another build of the binary.
+func launchBinary(t testing.TB, path string, s *settings, flags ...string) *agentProcess {
+	t.Helper()
 	args := append([]string{"agent", "-config-file=" + s.file()}, flags...)
 	p := &agentProcess{
 		settings: s,
-		command:  exec.Command(binary(t), args...),
+		command:  exec.Command(path, args...),
 		out:      &lockedBuffer{},
 		err:      &lockedBuffer{},
 		ended:    make(chan struct{}),
