@@ -127,9 +127,9 @@ func TestLeaveIsQuickWithRealTimings(t *testing.T) {
 
 func TestManyJoinAtOnce(t *testing.T) {
 	if testing.Short() {
-		t.Skip("200 pools")
+		t.Skip("100 pools")
 	}
-	const many = 200
+	const many = 100
 	var log lines
 	quiet := func(cfg *Config) {
 		cfg.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
