@@ -1,6 +1,10 @@
 package agent
 
-import "time"
+import (
+	"time"
+
+	"github.com/muster-sd/muster/agent/state"
+)
 
 // Limits of the agent as a whole.
 const (
@@ -98,8 +102,9 @@ const (
 	maxEncodedAnswers = 32 << 20
 	// pieceSize is how many bytes of a snapshot go from agent to agent at once.
 	pieceSize = 256 << 10
-	// maxArchive bounds an archive that is restored, in bytes.
-	maxArchive = 8 << 30
+	// maxArchive bounds an archive that is restored, in bytes: the state in it and
+	// what stands around that.
+	maxArchive = state.MaxArchiveState + 4<<20
 	// maxUploads bounds how many archives may come in at once, and uploadLimit how
 	// long one may stand still.
 	maxUploads  = 4

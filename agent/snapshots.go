@@ -42,14 +42,29 @@ func (a *Agent) save(ctx context.Context, o mvcc.ReadOptions, begin func(mvcc.Me
 		return err
 	}
 	meta.Index, meta.Line = max(view.Index, 1), view.Line()
-	_, err = state.WriteArchive(begin(meta), view, a.archiveMeta())
+	_, err = state.WriteArchive(&lateWriter{begin: func() io.Writer { return begin(meta) }}, view, a.archiveMeta())
 	return err
+}
+
+// lateWriter begins with the first byte: what fails before that is an error like
+// any other.
+type lateWriter struct {
+	begin func() io.Writer
+	to    io.Writer
+}
+
+// Write writes on.
+func (w *lateWriter) Write(b []byte) (int, error) {
+	if w.to == nil {
+		w.to = w.begin()
+	}
+	return w.to.Write(b)
 }
 
 // archiveMeta is what an archive says of where it was taken.
 func (a *Agent) archiveMeta() state.ArchiveMeta {
 	m := state.ArchiveMeta{
-		Term: a.node.Stats().Term, Muster: Version, Datacenter: a.config.Datacenter, ConfigurationIndex: a.node.PeersIndex(),
+		Term: a.node.Stats().LastLogTerm, Muster: Version, Datacenter: a.config.Datacenter, ConfigurationIndex: a.node.PeersIndex(),
 	}
 	for _, p := range a.node.Peers() {
 		suffrage := 0
@@ -407,7 +422,7 @@ func (a *Agent) adopt(ctx context.Context) error {
 			_, err := writer.Write(r.Body)
 			return err
 		})
-		writer.CloseWithError(errors.Join(err, io.EOF))
+		_ = writer.CloseWithError(err) // nil is the end
 	}()
 	err := a.machine.Adopt(reader)
 	_ = reader.Close()
