@@ -57,6 +57,9 @@ func (v *View) Answer(q any, w *mvcc.Watch) (Answer, error) {
 		return v.answerAutopilot(w)
 	case *Usage:
 		return list(v.usage(w))
+	case *Why:
+		reasons, index := v.why(q, w)
+		return Answer{Value: reasons, Index: index, Missing: len(reasons.Instances)+len(reasons.Gone) == 0}, nil
 	case *health.Transaction:
 		outcome, err := v.answerTransaction(q)
 		return Answer{Value: outcome, Index: max(v.Index, 1)}, err

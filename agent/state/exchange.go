@@ -26,6 +26,8 @@ func queryKind(q any) (query, answer byte, ok bool) {
 		return queryAutopilot, answerAutopilot, true
 	case *Usage:
 		return queryUsage, answerUsage, true
+	case *Why:
+		return queryWhy, answerReasons, true
 	case *kv.Get:
 		return queryGet, answerEntry, true
 	case *kv.List:
@@ -64,6 +66,8 @@ func newQuery(kind byte) any {
 		return new(Autopilot)
 	case queryUsage:
 		return new(Usage)
+	case queryWhy:
+		return new(Why)
 	case queryGet:
 		return new(kv.Get)
 	case queryList:
@@ -102,6 +106,8 @@ func answerKind(value any) (byte, bool) {
 		return answerAutopilot, true
 	case *UsageCounts:
 		return answerUsage, true
+	case *Reasons:
+		return answerReasons, true
 	case *kv.Entry:
 		return answerEntry, true
 	case []*kv.Entry:
@@ -139,6 +145,8 @@ func decodeValue(kind byte, body []byte) (any, error) {
 		return decodeAs[*AutopilotConfig](body)
 	case answerUsage:
 		return decodeAs[*UsageCounts](body)
+	case answerReasons:
+		return decodeAs[*Reasons](body)
 	case answerEntry:
 		return decodeAs[*kv.Entry](body)
 	case answerEntries:

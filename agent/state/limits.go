@@ -49,4 +49,16 @@ const (
 	maxSlab = 64
 	// maxDepth is how deep the values of an unknown field may be nested.
 	maxDepth = 32
+	// MaxWhyChanges is how many changes of one instance are told: those of an
+	// evening, in a list that can be read.
+	MaxWhyChanges = 20
+	// MaxWhyGone is how many instances that are gone are told of a service, so that
+	// one whose instances come and go all day has an answer of bounded size.
+	MaxWhyGone = 20
+	// MaxWhyText is how long a text in a change is, in bytes: what a check said, or
+	// the tags before and after.
+	MaxWhyText = 512
+	// historyChunk is how many steps are taken out of the history at once: while
+	// they are, no command is applied.
+	historyChunk = 256
 )

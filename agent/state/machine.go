@@ -38,6 +38,7 @@ var _ raft.BatchingFSM = (*Machine)(nil)
 func NewMachine() *Machine {
 	m := &Machine{rows: newRowEncoder(), body: newDecoder(), hashes: hashMemory{limit: maxHashes}}
 	v := newView()
+	v.history = &m.history
 	m.view.Store(v)
 	m.history.reset(v)
 	m.hashes.reset(v)
@@ -141,7 +142,7 @@ func (m *Machine) Restore(r io.ReadCloser) error {
 // old one are woken. The lock is held.
 func (m *Machine) replace(view *View) {
 	old := m.view.Load()
-	view.line = old.line + 1
+	view.line, view.history = old.line+1, &m.history
 	m.view.Store(view)
 	m.history.reset(view)
 	m.hashes.reset(view)

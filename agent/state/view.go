@@ -23,6 +23,8 @@ type View struct {
 	sum  mvcc.Sum
 	line uint64
 	gone chan struct{} // closed when a snapshot replaces this line of views
+
+	history *History // of the machine that made the view, nil if none did
 }
 
 // Fact is a row about the cluster itself.

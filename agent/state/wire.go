@@ -46,6 +46,7 @@ const (
 	queryTxn           byte = 2  // version 2
 	queryAutopilot     byte = 3  // version 2
 	queryUsage         byte = 4  // version 2
+	queryWhy           byte = 5  // version 2
 	queryGet           byte = 16 // version 2
 	queryList          byte = 17 // version 2
 	queryKeys          byte = 18 // version 2
@@ -66,6 +67,7 @@ const (
 	answerOutcome      byte = 2  // version 2
 	answerAutopilot    byte = 3  // version 2
 	answerUsage        byte = 4  // version 2
+	answerReasons      byte = 5  // version 2
 	answerEntry        byte = 16 // version 2
 	answerEntries      byte = 17 // version 2
 	answerKeys         byte = 18 // version 2
