@@ -94,8 +94,8 @@ type Agent struct {
 	load      func() (*config.Config, error) // reads the configuration anew; may be nil
 	telemetry *telemetry
 
-	reloading sync.Mutex
-	running   *config.Config // the newest one that was taken over; guarded by reloading
+	reloading sync.Mutex                    // held from reading a configuration until it is taken over
+	running   atomic.Pointer[config.Config] // the newest one that was taken over
 	left      atomic.Bool
 	leave     chan struct{} // closed by Leave
 	departed  chan struct{} // closed when the others were told that this agent leaves
@@ -116,7 +116,6 @@ type Agent struct {
 func New(o Options) (*Agent, error) {
 	a := &Agent{
 		config:   o.Config,
-		running:  o.Config,
 		logger:   o.Logger,
 		level:    o.Level,
 		sockets:  o.Listeners,
@@ -128,6 +127,7 @@ func New(o Options) (*Agent, error) {
 		started:  time.Now(),
 		load:     o.Reload,
 	}
+	a.running.Store(o.Config)
 	for _, step := range []func() error{
 		a.openTelemetry,
 		a.takeGiven,

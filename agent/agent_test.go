@@ -408,8 +408,12 @@ func TestReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg.Services = append(cfg.Services, with.Services[len(with.Services)-1])
-	if err := a.Reload(cfg); err != nil {
+	report, err := a.Reload(cfg)
+	if err != nil {
 		t.Fatal(err)
+	}
+	if len(report.Restart) != 1 || report.Restart[0].Key != "domain" || len(report.Applied) != 4 {
+		t.Errorf("the report is %+v", report)
 	}
 	eventually(t, a, "/v1/catalog/services", func(got answer) bool {
 		return strings.Contains(got.body, `"new"`) && !strings.Contains(got.body, `"old"`)
@@ -424,37 +428,13 @@ func TestReload(t *testing.T) {
 	if a.Level() != slog.LevelError {
 		t.Errorf("the level is %v", a.Level())
 	}
-	if !strings.Contains(log.String(), "need a restart: keys=domain\n") {
-		t.Errorf("what needs a restart is not named alone:\n%s", log.String())
-	}
-}
-
-func TestReloadOfWhatCannotBeAcceptedChangesNothing(t *testing.T) {
-	for _, c := range []struct{ name, bad string }{
-		{"a definition", `check { name = "lonely" service_id = "nobody" ttl = "9s" }`},
+	for _, line := range []string{
+		`[WARN]  agent.reload: A setting changed and needs a restart: key=domain change="from \"consul.\" to \"example.\""`,
+		`[INFO]  agent.reload: A setting was taken over: key=dns_config.node_ttl change="from unset to 7s"`,
+		`[INFO]  agent.reload: A setting was taken over: key=services change="1 added (new), 1 removed (old)"`,
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			a := agenttest.Start(t, agenttest.HCL(`service { name = "old" port = 1 }`))
-			level := a.Level()
-			cfg, err := a.Load(c.bad, `service { name = "new" }`, `node_meta { rack = "r2" }`, `dns_config { node_ttl = "7s" }`, `log_level = "ERROR"`)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := a.Reload(cfg); err == nil {
-				t.Fatal("it was accepted")
-			}
-			if ttl := lookup(t, a, "n1.node.consul.").Answer[0].Header().Ttl; ttl != 0 {
-				t.Errorf("the TTL is %d", ttl)
-			}
-			if a.Level() != level {
-				t.Errorf("the level is %v", a.Level())
-			}
-			if got := do(t, "GET", a.URL("/v1/agent/services"), ""); strings.Contains(got.body, `"new"`) || !strings.Contains(got.body, `"old"`) {
-				t.Errorf("the services are %s", got.body)
-			}
-			if got := do(t, "GET", a.URL("/v1/agent/self"), ""); strings.Contains(got.body, `"r2"`) {
-				t.Errorf("the metadata is there: %s", got.body)
-			}
-		})
+		if strings.Count(log.String(), line+"\n") != 1 {
+			t.Errorf("the log does not say once: %s\n%s", line, log.String())
+		}
 	}
 }

@@ -16,10 +16,11 @@ func tooMany(limit int) string {
 }
 
 // limitPerClient bounds how many connections each client address may have open
-// on l at once. Zero or below is no bound, and so are clients without an
-// address, as on a Unix socket.
+// on l at once. Zero or below is no bound, but connections are counted, so that
+// there may be one later. Clients without an address, as on a Unix socket, have
+// none.
 func limitPerClient(l net.Listener, limit int) net.Listener {
-	if limit <= 0 || l.Addr().Network() == "unix" {
+	if l.Addr().Network() == "unix" {
 		return l
 	}
 	return &limitedListener{Listener: l, limit: limit, open: map[string]int{}, refused: map[net.Conn]struct{}{}}
@@ -27,9 +28,9 @@ func limitPerClient(l net.Listener, limit int) net.Listener {
 
 type limitedListener struct {
 	net.Listener
-	limit int
 
 	mu        sync.Mutex
+	limit     int
 	open      map[string]int
 	refused   map[net.Conn]struct{} // connections that are told why they are
 	closed    bool
@@ -54,6 +55,13 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		}
 		l.refuse(c)
 	}
+}
+
+// SetLimit changes the limit. Connections that are open stay.
+func (l *limitedListener) SetLimit(limit int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.limit = limit
 }
 
 // Close closes the listener and cuts off those who are being refused. The
@@ -82,8 +90,9 @@ func (l *limitedListener) refuse(c net.Conn) {
 		return
 	}
 	l.refused[c] = struct{}{}
+	limit := l.limit
 	l.refusals.Go(func() {
-		answerTooMany(c, l.limit)
+		answerTooMany(c, limit)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		delete(l.refused, c)
@@ -110,7 +119,7 @@ func answerTooMany(c net.Conn, limit int) {
 func (l *limitedListener) enter(host string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open[host] >= l.limit {
+	if l.limit > 0 && l.open[host] >= l.limit {
 		return false
 	}
 	l.open[host]++

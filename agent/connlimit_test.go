@@ -107,17 +107,34 @@ func TestClosingCutsOffThoseWhoAreRefused(t *testing.T) {
 	}
 }
 
+func TestAnotherLimitCountsThoseWhoAreThere(t *testing.T) {
+	limited := limitPerClient(listenLocal(t), 0).(*limitedListener)
+	accepted := acceptAll(limited)
+	dial(t, limited)
+	first := <-accepted
+	dial(t, limited)
+	<-accepted
+	limited.SetLimit(2)
+	if answer, err := io.ReadAll(dial(t, limited)); err != nil || !strings.Contains(string(answer), "already has 2 open connections") {
+		t.Errorf("the third one is told %q, %v", answer, err)
+	}
+	_ = first.Close()
+	dial(t, limited)
+	<-accepted
+	limited.SetLimit(0)
+	dial(t, limited)
+	<-accepted
+	if err := limited.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestListenersWithoutALimit(t *testing.T) {
-	tcp := listenLocal(t)
-	defer tcp.Close()
 	unix, err := net.Listen("unix", t.TempDir()+"/socket")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close()
-	if l := limitPerClient(tcp, 0); l != tcp {
-		t.Error("a limit of zero is one")
-	}
 	if l := limitPerClient(unix, 1); l != unix {
 		t.Error("clients of a Unix socket have no address to be told apart by")
 	}

@@ -2,11 +2,13 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/muster-sd/muster/agent/config"
+	"github.com/muster-sd/muster/api"
 )
 
 // Leave begins to take the agent out of service for good, and returns when the
@@ -29,18 +31,17 @@ func (a *Agent) beginLeave() {
 
 // Reload reads the configuration again, as it is now, and takes over what may
 // change.
-func (s about) Reload(context.Context) error {
-	if s.a.load == nil {
-		return errors.New("this agent cannot read its configuration again")
+func (s about) Reload(context.Context) (api.ReloadReport, error) {
+	report, err := s.a.Reread()
+	return api.ReloadReport{Applied: reloadChanges(report.Applied), Restart: reloadChanges(report.Restart)}, err
+}
+
+func reloadChanges(changes []config.Change) []api.ReloadChange {
+	var out []api.ReloadChange
+	for _, c := range changes {
+		out = append(out, api.ReloadChange{Key: c.Key, Text: c.Text})
 	}
-	c, err := s.a.load()
-	if err != nil {
-		return err
-	}
-	for _, warning := range c.Warnings {
-		s.a.logger.Warn(warning)
-	}
-	return s.a.Reload(c)
+	return out
 }
 
 // withPort is an address with a port: its own if it has one.

@@ -11,5 +11,8 @@ const (
 	PhraseJoined     = "Join cluster completed"
 	PhraseDiffers    = "This server's state is not what the others have: it answers nothing until it has taken the leader's over"
 
+	PhraseReloaded     = "A setting was taken over"
+	PhraseNeedsRestart = "A setting changed and needs a restart"
+
 	PhraseLinesDropped = "Lines were dropped: the client does not keep up"
 )

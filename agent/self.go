@@ -202,7 +202,7 @@ func (a *Agent) debugConfig() map[string]any {
 		"DataDir":              c.DataDir,
 		"Datacenter":           c.Datacenter,
 		"DevMode":              c.Dev,
-		"EnableDebug":          c.EnableDebug,
+		"EnableDebug":          a.running.Load().EnableDebug,
 		"HTTPPort":             c.Ports.HTTP,
 		"NodeID":               a.id,
 		"NodeName":             c.NodeName,

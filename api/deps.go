@@ -63,7 +63,7 @@ type Config struct {
 	DiscoveryMaxStale time.Duration
 	// AllowUnprintable switches off the refusal of unprintable characters in paths.
 	AllowUnprintable bool
-	// Debug serves /debug/pprof.
+	// Debug serves /debug/pprof, until the handler is told otherwise.
 	Debug bool
 }
 
@@ -156,9 +156,22 @@ type Agent interface {
 	// Leave begins to take the agent out of service for good. It returns when the
 	// others were told, or could not be, and does not wait for the end.
 	Leave()
-	// Reload reads the configuration again and takes over what may change.
-	Reload(ctx context.Context) error
+	// Reload reads the configuration again and takes over what may change, or
+	// nothing if it fails.
+	Reload(ctx context.Context) (ReloadReport, error)
 }
+
+// ReloadReport is what reading the configuration again led to: the keys whose
+// values were taken over, and those that wait for a restart.
+type ReloadReport struct {
+	Applied []ReloadChange `json:",omitempty"`
+	Restart []ReloadChange `json:",omitempty"`
+	// More is how many changes of both kinds were left out.
+	More int `json:",omitempty"`
+}
+
+// ReloadChange is a key whose value changed, and from what to what.
+type ReloadChange struct{ Key, Text string }
 
 // Telemetry measures, and tells what it measured and what is logged.
 type Telemetry interface {

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 
@@ -39,6 +40,7 @@ type Handler struct {
 	// draining ends when the agent wants waiting readers answered.
 	draining context.Context
 	drain    context.CancelFunc
+	debug    atomic.Bool // /debug/pprof is served
 }
 
 // New returns the interface over d. It fails if d lacks a part.
@@ -70,6 +72,7 @@ func New(d Deps) (*Handler, error) {
 	h.contexts.New = func() any { return chi.NewRouteContext() }
 	h.zips.New = newZip
 	h.asked = asked{seed: maphash.MakeSeed(), last: map[uint64]time.Time{}}
+	h.debug.Store(d.Config.Debug)
 	h.draining, h.drain = context.WithCancel(context.Background())
 	for _, rt := range routes() {
 		h.add(rt)
@@ -94,6 +97,9 @@ func (h *Handler) add(rt route) {
 // Drain makes every waiting reader answer with what there is now, and every
 // later one answer at once. It is called when the agent stops.
 func (h *Handler) Drain() { h.drain() }
+
+// SetDebug says whether /debug/pprof is served from now on.
+func (h *Handler) SetDebug(on bool) { h.debug.Store(on) }
 
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -133,7 +139,7 @@ func (h *Handler) dispatch(w http.ResponseWriter, r *http.Request, escaped strin
 		h.serve(w, r, rt, rest)
 	case escaped == "/":
 		writeText(w, http.StatusOK, "Muster serves its HTTP interface below /v1/. It has no web interface in this version.\n")
-	case h.Config.Debug && strings.HasPrefix(escaped, "/debug/pprof/"):
+	case h.debug.Load() && strings.HasPrefix(escaped, "/debug/pprof/"):
 		profile(w, r)
 	case strings.HasPrefix(escaped, "/v1/"):
 		if with, _ := h.match(escaped + "/"); with != nil {

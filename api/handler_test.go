@@ -122,6 +122,12 @@ func TestSettings(t *testing.T) {
 	if w := do(t, h, "GET /debug/pprof/goroutine", ""); w.Code != 200 || w.Body.Len() == 0 {
 		t.Errorf("profile: got %d", w.Code)
 	}
+	for _, on := range []bool{false, true} {
+		h.SetDebug(on)
+		if w := do(t, h, "GET /debug/pprof/goroutine", ""); (w.Code == 200) != on {
+			t.Errorf("profile, %v: got %d", on, w.Code)
+		}
+	}
 	m.config.AllowUnprintable = true
 	if w := do(t, m.handler(t), "GET /v1/kv/a%07", ""); w.Code != 404 {
 		t.Errorf("unprintable allowed: got %d", w.Code)

@@ -24,6 +24,9 @@ const (
 	// pieceTime: a line of 18 KB/s is fast enough.
 	maxPiece  = 1 << 20
 	pieceTime = time.Minute
+	// maxReloadHeader is the longest report of a reload in bytes: clients and
+	// proxies refuse headers of 8 KiB together.
+	maxReloadHeader = 4 << 10
 	// maxFilter is the longest filter in bytes: longer ones are no longer written
 	// by people.
 	maxFilter = 8 << 10

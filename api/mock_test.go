@@ -151,7 +151,7 @@ type mockAgent struct {
 	join       func(address string, wan bool) error
 	forceLeave func(node string, wan, prune bool) error
 	leave      func()
-	reload     func() error
+	reload     func() (ReloadReport, error)
 }
 
 func (m *mockAgent) Self() Self        { return m.self() }
@@ -163,8 +163,10 @@ func (m *mockAgent) Join(_ context.Context, address string, wan bool) error {
 func (m *mockAgent) ForceLeave(_ context.Context, node string, wan, prune bool) error {
 	return m.forceLeave(node, wan, prune)
 }
-func (m *mockAgent) Leave()                       { m.leave() }
-func (m *mockAgent) Reload(context.Context) error { return m.reload() }
+func (m *mockAgent) Leave() { m.leave() }
+func (m *mockAgent) Reload(context.Context) (ReloadReport, error) {
+	return m.reload()
+}
 
 type mockTelemetry struct {
 	request func(method, path string)
@@ -268,7 +270,7 @@ func newMocks() *mocks {
 			join:       func(string, bool) error { return nil },
 			forceLeave: func(string, bool, bool) error { return nil },
 			leave:      func() {},
-			reload:     func() error { return nil },
+			reload:     func() (ReloadReport, error) { return ReloadReport{}, nil },
 		},
 		measure: mockTelemetry{
 			request: func(string, string) {},

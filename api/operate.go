@@ -1,9 +1,13 @@
 package api
 
 import (
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/muster-sd/muster/kv/mvcc"
 )
@@ -41,13 +45,56 @@ func (c *call) enable() (bool, error) {
 	return on, nil
 }
 
+// ReloadHeader is the header that tells what a reload led to, as JSON in ASCII.
+// The body is empty, as clients know it.
+const ReloadHeader = "X-Muster-Reload"
+
 // reload reads the configuration again. Whatever is wrong with it, clients know
 // as a 500.
 func reload(c *call) (any, error) {
-	if err := c.h.Agent.Reload(c.r.Context()); err != nil {
+	report, err := c.h.Agent.Reload(c.r.Context())
+	if err != nil {
 		return nil, refuse(http.StatusInternalServerError, "%v", err)
 	}
+	c.w.Header().Set(ReloadHeader, report.header())
 	return empty{}, nil
+}
+
+// header is the report as it stands in a header. Changes are left out, the last
+// ones first, until it is short enough.
+func (r ReloadReport) header() string {
+	for {
+		encoded, err := json.Marshal(r)
+		if err != nil {
+			return "{}" // texts cannot fail
+		}
+		text := inASCII(string(encoded))
+		switch {
+		case len(text) <= maxReloadHeader:
+			return text
+		case len(r.Applied) > 0 && len(r.Applied) >= len(r.Restart):
+			r.Applied = r.Applied[:len(r.Applied)-1]
+		case len(r.Restart) > 0:
+			r.Restart = r.Restart[:len(r.Restart)-1]
+		}
+		r.More++
+	}
+}
+
+// inASCII writes what is not ASCII in JSON the other way that JSON has (RFC 8259
+// §7).
+func inASCII(encoded string) string {
+	var b strings.Builder
+	for _, char := range encoded {
+		if char < utf8.RuneSelf && char != 0x7f {
+			b.WriteByte(byte(char))
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{char}) {
+			fmt.Fprintf(&b, "\\u%04x", unit)
+		}
+	}
+	return b.String()
 }
 
 // leave begins to take the agent out of the cluster. The answer goes out while

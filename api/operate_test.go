@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -49,9 +51,9 @@ func TestWhatIsAskedOfTheAgentAsAWhole(t *testing.T) {
 	var got []string
 	note := func(format string, args ...any) { got = append(got, fmt.Sprintf(format, args...)) }
 	m.agent.leave = func() { note("leave") }
-	m.agent.reload = func() error {
+	m.agent.reload = func() (ReloadReport, error) {
 		note("reload")
-		return &mvcc.Error{Code: mvcc.Invalid, Text: "a.json: it is broken"}
+		return ReloadReport{}, &mvcc.Error{Code: mvcc.Invalid, Text: "a.json: it is broken"}
 	}
 	m.agent.join = func(address string, wan bool) error {
 		note("join %s %v", address, wan)
@@ -84,6 +86,50 @@ func TestWhatIsAskedOfTheAgentAsAWhole(t *testing.T) {
 	want := "leave;reload;join 10.0.0.1:8301 false;join 10.0.0.1 true;join  false;force-leave n1 false true;force-leave x true false;force-leave  false false"
 	if strings.Join(got, ";") != want {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestReloadTellsWhatItLedTo(t *testing.T) {
+	m := newMocks()
+	var report ReloadReport
+	m.agent.reload = func() (ReloadReport, error) { return report, nil }
+	h := m.handler(t)
+	ask := func() ReloadReport {
+		t.Helper()
+		w := do(t, h, "PUT /v1/agent/reload", "")
+		header := w.Header().Get(ReloadHeader)
+		if w.Code != 200 || w.Body.Len() > 0 || len(header) > maxReloadHeader {
+			t.Fatalf("%d, %q, %d bytes in the header", w.Code, w.Body, len(header))
+		}
+		if i := strings.IndexFunc(header, func(r rune) bool { return r < ' ' || r > '~' }); i >= 0 {
+			t.Errorf("a header cannot have %q", header[i:])
+		}
+		var got ReloadReport
+		if err := json.Unmarshal([]byte(header), &got); err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if got := ask(); !reflect.DeepEqual(got, ReloadReport{}) {
+		t.Errorf("nothing changed: %+v", got)
+	}
+	report = ReloadReport{
+		Applied: []ReloadChange{{"log_level", "from \"INFO\" to \"Größe 𝄞\r\n\x7f\x00<&>\""}},
+		Restart: []ReloadChange{{"domain", "from unset to \"a\""}},
+	}
+	if got := ask(); !reflect.DeepEqual(got, report) {
+		t.Errorf("%+v", got)
+	}
+	for range 1000 {
+		report.Applied = append(report.Applied, ReloadChange{"node_meta", "from {} to {ö}"})
+		report.Restart = append(report.Restart, ReloadChange{"domain", "from unset to \"a\""})
+	}
+	if got := ask(); got.More+len(got.Applied)+len(got.Restart) != 2002 || len(got.Applied) == 0 || len(got.Restart) == 0 {
+		t.Errorf("%d and %d are told, %d are not", len(got.Applied), len(got.Restart), got.More)
+	}
+	report = ReloadReport{Restart: []ReloadChange{{"x", strings.Repeat("y", 2*maxReloadHeader)}}}
+	if got := ask(); got.More != 1 {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -234,19 +234,19 @@ var agentKeys = []Key{
 	{Path: "max_query_time", Type: Duration, Flag: "max-query-time", Usage: "how long a blocking query may wait"},
 	{Path: "discovery_max_stale", Type: Duration},
 	{Path: "disable_http_unprintable_char_filter", Type: Bool},
-	{Path: "enable_debug", Type: Bool},
+	{Path: "enable_debug", Type: Bool, Reloadable: true},
 
 	// Checks.
 	{Path: "enable_script_checks", Type: Bool, Flag: "enable-script-checks", Usage: "allow script checks from files and from the API"},
 	{Path: "enable_local_script_checks", Type: Bool, Flag: "enable-local-script-checks", Usage: "allow script checks from files"},
 	{Path: "check_update_interval", Type: Duration},
 	{Path: "check_output_max_size", Type: Int, Range: positive, Flag: "check_output_max_size", Usage: "limit of a check's output in bytes"},
-	{Path: "discard_check_output", Type: Bool},
+	{Path: "discard_check_output", Type: Bool, Reloadable: true},
 
 	// Raft and performance.
-	{Path: "raft_snapshot_threshold", Type: Int, Range: natural},
-	{Path: "raft_snapshot_interval", Type: Duration},
-	{Path: "raft_trailing_logs", Type: Int, Range: natural},
+	{Path: "raft_snapshot_threshold", Type: Int, Range: natural, Reloadable: true},
+	{Path: "raft_snapshot_interval", Type: Duration, Reloadable: true},
+	{Path: "raft_trailing_logs", Type: Int, Range: natural, Reloadable: true},
 	{Path: "raft_prevote_disabled", Type: Bool},
 	{Path: "raft_logstore", Type: Object},
 	{Path: "raft_logstore.backend", Type: String, OneOf: []string{"default", "wal", "boltdb"}, Support: Ignored},
@@ -267,6 +267,7 @@ var agentKeys = []Key{
 	{Path: "autopilot.min_quorum", Type: Int, Range: natural},
 	{Path: "autopilot.server_stabilization_time", Type: Duration},
 	{Path: "performance", Type: Object},
+	// The leases of leaders rest on it: see consensus.Tuning.
 	{Path: "performance.raft_multiplier", Type: Int, Range: &Range{0, MaxRaftMultiplier}},
 	{Path: "performance.leave_drain_time", Type: Duration},
 	{Path: "performance.rpc_hold_timeout", Type: Duration},
@@ -276,13 +277,13 @@ var agentKeys = []Key{
 
 	// Limits.
 	{Path: "limits", Type: Object},
-	{Path: "limits.http_max_conns_per_client", Type: Int, Range: natural},
+	{Path: "limits.http_max_conns_per_client", Type: Int, Range: natural, Reloadable: true},
 	{Path: "limits.https_handshake_timeout", Type: Duration, Support: Later},
 	{Path: "limits.rpc_handshake_timeout", Type: Duration, Support: Later},
 	{Path: "limits.rpc_client_timeout", Type: Duration, Support: Later, Reloadable: true},
 	{Path: "limits.rpc_rate", Type: Float, Support: Later, Inert: -1.0, Reloadable: true},
 	{Path: "limits.rpc_max_burst", Type: Int, Support: Later, Reloadable: true},
-	{Path: "limits.rpc_max_conns_per_client", Type: Int, Range: positive},
+	{Path: "limits.rpc_max_conns_per_client", Type: Int, Range: positive, Reloadable: true},
 	{Path: "limits.kv_max_value_size", Type: Int, Range: positive},
 	{Path: "limits.txn_max_req_len", Type: Int, Range: positive},
 	{Path: "limits.request_limits", Type: Object},

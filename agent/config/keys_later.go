@@ -102,7 +102,7 @@ var laterKeys = []Key{
 	{Path: "disable_update_check", Type: Bool, Support: Ignored},
 	{Path: "disable_anonymous_signature", Type: Bool, Support: Ignored},
 	{Path: "disable_coordinates", Type: Bool, Support: Ignored},
-	{Path: "auto_reload_config", Type: Bool, Flag: "auto-reload-config", Usage: "reload when a file changes", Support: Later},
+	{Path: "auto_reload_config", Type: Bool, Flag: "auto-reload-config", Usage: "reload when a file changes"},
 	{Path: "cache", Type: Object},
 	{Path: "cache.entry_fetch_rate", Type: Float, Support: Later, Reloadable: true},
 	{Path: "cache.entry_fetch_max_burst", Type: Int, Support: Later, Reloadable: true},

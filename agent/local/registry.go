@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/muster-sd/muster/catalog"
@@ -38,7 +39,8 @@ type Config struct {
 	// CheckOutputMaxSize bounds the output of checks in bytes; zero means
 	// [check.DefaultOutputMaxSize].
 	CheckOutputMaxSize int
-	// DiscardCheckOutput keeps no output at all.
+	// DiscardCheckOutput keeps no output at all, until the registry is told
+	// otherwise.
 	DiscardCheckOutput bool
 	// EnableScriptChecks allows checks that run commands from any source,
 	// EnableLocalScripts only those from files.
@@ -66,6 +68,8 @@ type Config struct {
 type Registry struct {
 	cfg   Config
 	store *store
+	// discard says that the output of checks is not kept.
+	discard atomic.Bool
 
 	// change is held for writing while services and checks come and go, and for
 	// reading while a TTL check is updated: no runner is stopped meanwhile. It is
@@ -139,7 +143,7 @@ func New(cfg Config) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Registry{
+	r := &Registry{
 		cfg:          cfg,
 		store:        s,
 		node:         cfg.Node,
@@ -151,8 +155,14 @@ func New(cfg Config) (*Registry, error) {
 		bells:        bells{},
 		wake:         make(chan struct{}, 1),
 		serverUp:     make(chan struct{}, 1),
-	}, nil
+	}
+	r.discard.Store(cfg.DiscardCheckOutput)
+	return r, nil
 }
+
+// DiscardCheckOutput says whether the output of checks is kept from their next
+// run on.
+func (r *Registry) DiscardCheckOutput(discard bool) { r.discard.Store(discard) }
 
 // Services returns the instances by ID. They are shared: nobody may write to
 // them.

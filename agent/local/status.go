@@ -135,7 +135,7 @@ func (r *Registry) startRunner(c *localCheck) {
 // publish notes what a check says now. A change of status goes to the catalog
 // at once, one of output alone later.
 func (r *Registry) publish(id string, status health.Status, output string) {
-	if r.cfg.DiscardCheckOutput {
+	if r.discard.Load() {
 		output = ""
 	}
 	now, before := r.note(id, status, output)

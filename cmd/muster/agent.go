@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -17,7 +18,8 @@ func agentCommand() *command {
 		details: `Settings come from files, flags and fragments; a later source counts before an
 earlier one: files in their order, then flags, then -hcl.
 
-SIGHUP reads the settings again. SIGINT and SIGTERM end the agent: after a graceful
+SIGHUP reads the settings again, and so does a change of their files with
+auto_reload_config. SIGINT and SIGTERM end the agent: after a graceful
 leave with exit code 0, where leave_on_terminate and skip_leave_on_interrupt ask for
 one, else at once with exit code 1. A second of these signals does not wait.`,
 		examples: []example{
@@ -58,6 +60,9 @@ func (r *agentRunner) run(streams streams, _ []string) error {
 		return exitStatus(exitFailed)
 	}
 	life.signals = signals
+	ctx, stopWatching := context.WithCancel(context.Background())
+	defer stopWatching()
+	life.changed = r.watch(ctx, life.config)
 	removePidFile, err := writePidFile(life.config.PidFile)
 	if err != nil {
 		printStartError(streams.err, err)
@@ -90,7 +95,23 @@ func (r *agentRunner) prepare(streams streams) (*lifecycle, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &lifecycle{agent: made, config: cfg, load: r.load, logger: logger, errors: streams.err}, nil
+	return &lifecycle{agent: made, config: cfg, logger: logger, errors: streams.err}, nil
+}
+
+// watch tells when the files of the configuration changed, if it asks for that,
+// until ctx ends. Changes while one is attended to are one.
+func (r *agentRunner) watch(ctx context.Context, cfg *config.Config) <-chan struct{} {
+	if !cfg.AutoReload {
+		return nil
+	}
+	changed := make(chan struct{}, 1)
+	go config.Watch(ctx, r.flags.Sources(), func() {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})
+	return changed
 }
 
 // load reads every source of the command line, as it is now.

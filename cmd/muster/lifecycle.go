@@ -26,13 +26,14 @@ type process interface {
 	Run(ctx context.Context) error
 	// Leave tells the cluster that this agent goes for good.
 	Leave(ctx context.Context) error
-	// Reload takes over what may change while the agent runs.
-	Reload(cfg *config.Config) error
+	// Reread reads the configuration again, and takes over what may change while
+	// the agent runs, or nothing if it fails.
+	Reread() (config.Report, error)
 }
 
 // lifecycle runs an agent to its end and turns signals into what it is to do:
 //
-//	SIGHUP ──────────────────► load, Reload
+//	SIGHUP, files changed ───► Reread
 //	SIGINT, SIGTERM ──┬─leave─► Leave (15 s at most) ─► stop ─► exit 0
 //	                  └─stop──► stop ─────────────────────────► exit 1
 //	a second one of these ────────────────────────────────────► exit 1 at once
@@ -40,8 +41,9 @@ type process interface {
 type lifecycle struct {
 	agent   process
 	config  *config.Config
-	load    func() (*config.Config, error)
 	signals <-chan os.Signal
+	// changed tells that the files of the configuration did; nil never does.
+	changed <-chan struct{}
 	logger  *slog.Logger
 	errors  io.Writer
 }
@@ -64,10 +66,12 @@ func (l *lifecycle) run() int {
 		select {
 		case err := <-stopped:
 			return l.ended(err)
+		case <-l.changed:
+			l.reload("a file changed")
 		case received := <-l.signals:
 			switch {
 			case received == syscall.SIGHUP:
-				l.reload()
+				l.reload(received.String())
 			case l.leavesOn(received):
 				l.logger.Info(phraseLeaving, "signal", received.String())
 				return l.leave(stop, stopped)
@@ -98,16 +102,9 @@ func (l *lifecycle) leavesOn(received os.Signal) bool {
 
 // reload reads the configuration again. Whatever is wrong with it, the agent
 // stays up as it is.
-func (l *lifecycle) reload() {
-	l.logger.Info("Reloading configuration...")
-	cfg, err := l.load()
-	if err == nil {
-		for _, warning := range cfg.Warnings {
-			l.logger.Warn(warning)
-		}
-		err = l.agent.Reload(cfg)
-	}
-	if err != nil {
+func (l *lifecycle) reload(reason string) {
+	l.logger.Info("Reloading configuration...", "reason", reason)
+	if _, err := l.agent.Reread(); err != nil {
 		l.logger.Error("Failed to reload configuration", "error", err)
 	}
 }

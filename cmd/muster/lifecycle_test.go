@@ -20,7 +20,7 @@ import (
 type fakeAgent struct {
 	runFunc    func(ctx context.Context) error
 	leaveFunc  func(ctx context.Context) error
-	reloadFunc func(cfg *config.Config) error
+	reloadFunc func() error
 
 	left    bool
 	reloads int
@@ -42,12 +42,12 @@ func (f *fakeAgent) Leave(ctx context.Context) error {
 	return nil
 }
 
-func (f *fakeAgent) Reload(cfg *config.Config) error {
+func (f *fakeAgent) Reread() (config.Report, error) {
 	f.reloads++
 	if f.reloadFunc != nil {
-		return f.reloadFunc(cfg)
+		return config.Report{}, f.reloadFunc()
 	}
-	return nil
+	return config.Report{}, nil
 }
 
 // never is a part of an agent that hangs whatever happens around it; release
@@ -76,7 +76,7 @@ func TestLifecycle(t *testing.T) {
 		hangLeave bool
 		hangRun   bool
 		signals   []sent
-		loadFails error
+		changes   []time.Duration // between changes of the files
 		code      int
 		left      bool
 		reloads   int
@@ -118,10 +118,10 @@ func TestLifecycle(t *testing.T) {
 
 		{name: "reload", config: server, reloads: 2,
 			signals: []sent{{syscall.SIGHUP, 0}, {syscall.SIGHUP, time.Second}, {syscall.SIGTERM, time.Second}}, code: 1, took: 2 * time.Second},
-		{name: "reload of a broken file", config: server, loadFails: broken,
-			signals: []sent{{syscall.SIGHUP, 0}, {syscall.SIGTERM, time.Second}}, code: 1, took: time.Second, inTheLog: broken.Error()},
-		{name: "reload that the agent refuses", config: server, reloads: 1,
-			agent:   fakeAgent{reloadFunc: func(*config.Config) error { return broken }},
+		{name: "files that change", config: server, reloads: 2, changes: []time.Duration{time.Second, time.Minute},
+			signals: []sent{{syscall.SIGTERM, time.Hour}}, code: 1, took: time.Hour, inTheLog: "a file changed"},
+		{name: "reload that fails", config: server, reloads: 1,
+			agent:   fakeAgent{reloadFunc: func() error { return broken }},
 			signals: []sent{{syscall.SIGHUP, 0}, {syscall.SIGTERM, time.Second}}, code: 1, took: time.Second, inTheLog: broken.Error()},
 
 		{name: "agent that left on request", config: server,
@@ -147,13 +147,20 @@ func TestLifecycle(t *testing.T) {
 						signals <- s.signal
 					}
 				}()
+				changed := make(chan struct{}, 1)
+				go func() {
+					for _, after := range test.changes {
+						<-time.After(after)
+						changed <- struct{}{}
+					}
+				}()
 				var log, errs bytes.Buffer
 				start := time.Now()
 				life := &lifecycle{
 					agent:   &fake,
 					config:  &test.config,
-					load:    func() (*config.Config, error) { return &test.config, test.loadFails },
 					signals: signals,
+					changed: changed,
 					logger:  slog.New(slog.NewTextHandler(&log, nil)),
 					errors:  &errs,
 				}
