@@ -34,7 +34,7 @@ func TestE2EOperate(t *testing.T) {
 		{[]string{"maint", "-disable"}, expectation{out: "Node maintenance is now disabled\n"}},
 		{[]string{"maint", "-disable", "-service=nope"}, expectation{err: `Unknown service ID "nope"`, code: 1}},
 		{[]string{"monitor", "-log-level=loud"}, expectation{err: "loud", code: 1}},
-		{[]string{"reload"}, expectation{out: "Configuration reload triggered\n"}},
+		{[]string{"reload"}, expectation{out: "Configuration reload triggered\nNothing changed\n"}},
 	} {
 		t.Run(strings.Join(step.args, " "), func(t *testing.T) {
 			p.muster(t, step.args...).check(t, step.want)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/pem"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -23,6 +24,7 @@ type stubAgent struct {
 
 type answer struct {
 	status int // zero means 200
+	header http.Header
 	body   string
 }
 
@@ -54,6 +56,7 @@ func (s *stubAgent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("X-Consul-Index", "7")
+	maps.Copy(w.Header(), found.header)
 	if found.status != 0 {
 		w.WriteHeader(found.status)
 	}
