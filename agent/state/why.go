@@ -122,7 +122,7 @@ func (v *View) why(q *Why, w *mvcc.Watch) (*Reasons, uint64) {
 		return r, v.Catalog.ServiceIndex("", w)
 	}
 	entries, index := v.Health.Service(v.Catalog, &health.ServiceQuery{Service: q.Service}, w)
-	t := tracer{view: v, name: fold(q.Service), places: map[place]int{}, onNode: map[string][]int{}}
+	t := tracer{view: v, name: fold(q.Service), places: map[place]int{}, onNode: map[string][]int{}, checks: map[place][]*CheckReason{}}
 	for i := range entries {
 		t.begin(&entries[i])
 	}
@@ -139,7 +139,7 @@ func (v *View) why(q *Why, w *mvcc.Watch) (*Reasons, uint64) {
 // fold brings a name to the form in which the tables compare names.
 func fold(name string) string { return strings.ToLower(name) }
 
-// place is where an instance stands.
+// place is where an instance or a check stands.
 type place struct{ node, id string }
 
 // tracer follows the instances of a service back through the history.
@@ -151,8 +151,11 @@ type tracer struct {
 	absent  []bool           // whether, as far back as it was gone, a reason was not there
 	places  map[place]int    // of reasons
 	onNode  map[string][]int // the reasons of a node
-	cut     bool             // more instances went than are followed
-	came    []int            // the reasons that the command being taken in registered
+	checks  map[place][]*CheckReason
+	cut     bool // more instances went than are followed
+	// came and went are the reasons that the command being taken in registered, and
+	// removed.
+	came, went []int
 }
 
 // begin follows an instance that is there.
@@ -163,6 +166,11 @@ func (t *tracer) begin(e *health.Entry) {
 	}
 	t.follow(reason)
 	t.there++
+	for i := range reason.Checks {
+		c := &reason.Checks[i]
+		where := place{fold(c.Check.Node), c.Check.ID}
+		t.checks[where] = append(t.checks[where], c)
+	}
 }
 
 // follow adds an instance to those that are followed.
@@ -184,21 +192,17 @@ func (t *tracer) step(rec *Record) {
 			nodeGone = fold(n.Name)
 		}
 	}
-	went := map[int]bool{}
-	t.came = t.came[:0]
+	t.came, t.went = t.came[:0], t.went[:0]
 	for _, c := range rec.Changes {
 		old, was := c.Before.(*catalog.Service)
 		now, is := c.After.(*catalog.Service)
-		if !was && !is {
-			continue
-		}
-		if i, ok := t.service(at, old, now, nodeGone); ok && now == nil {
-			went[i] = true
+		if was || is {
+			t.service(at, old, now, nodeGone)
 		}
 	}
 	for _, c := range rec.Changes {
 		if old, now, ok := rows[*health.Check](c); ok {
-			t.check(at, old, now, went)
+			t.check(at, old, now)
 		}
 		if old, now, ok := rows[*catalog.Node](c); ok && old != nil && now != nil {
 			t.node(at, old, now)
@@ -216,91 +220,99 @@ func rows[R any](c mvcc.Change) (old, now R, ok bool) {
 	return old, now, was || is
 }
 
-// service takes in that an instance came, changed or went, and returns which of
-// those it is that are followed.
-func (t *tracer) service(at Step, old, now *catalog.Service, nodeGone string) (i int, ok bool) {
-	was, is := old != nil && fold(old.Name) == t.name, now != nil && fold(now.Name) == t.name
-	if !was && !is {
-		return 0, false
-	}
+// service takes in that an instance came, changed or went.
+func (t *tracer) service(at Step, old, now *catalog.Service, nodeGone string) {
 	row := now
 	if now == nil {
 		row = old
 	}
 	where := place{fold(row.Node), row.ID}
-	i, ok = t.places[where]
+	i, ok := t.places[where]
+	if ok {
+		t.reasons[i].wrote(at)
+	}
+	was, is := old != nil && fold(old.Name) == t.name, now != nil && fold(now.Name) == t.name
+	if !was && !is {
+		return
+	}
 	if !ok {
 		// It is not there any more, and this is how it went.
 		if t.cut = t.cut || len(t.reasons)-t.there >= MaxWhyGone; t.cut {
-			return 0, false
+			return
 		}
 		n, _ := t.view.Catalog.Node(&catalog.NodeQuery{Name: old.Node}, nil)
 		i = len(t.reasons)
 		t.follow(Reason{Node: n, Service: old, Checks: []CheckReason{}, Changes: []InstanceChange{}})
 	}
 	t.absent[i] = false
-	r := &t.reasons[i]
-	if now != nil && r.Written == nil {
-		r.Written = &at
-	}
-	c := InstanceChange{Step: at, Kind: ChangeModified}
 	switch {
-	case old == nil:
-		if r.Registered == nil {
-			r.Registered = &at
-		}
-		t.came = append(t.came, i)
-		c.Kind, c.Fields = ChangeRegistered, compared(&catalog.Service{Name: now.Name}, now)
 	case now == nil && where.node == nodeGone:
-		c.Kind = ChangeNodeRemoved
+		t.went = append(t.went, i)
+		t.note(i, InstanceChange{Step: at, Kind: ChangeNodeRemoved})
 	case now == nil:
-		c.Kind = ChangeRemoved
-	default:
-		c.Fields = compared(old, now)
-		if was != is {
-			c.Kind = ChangeRenamed
-		} else if old.Address != now.Address || old.Port != now.Port || old.SocketPath != now.SocketPath {
-			c.Kind = ChangeMoved
-		}
-		if !was {
+		t.went = append(t.went, i)
+		t.note(i, InstanceChange{Step: at, Kind: ChangeRemoved})
+	case now.CreateIndex == at.Index: // also in place of another of its ID
+		t.came = append(t.came, i)
+		t.noteFields(i, at, ChangeRegistered, &catalog.Service{Name: now.Name}, now)
+	case was != is:
+		if is {
 			t.came = append(t.came, i)
 		}
+		t.noteFields(i, at, ChangeRenamed, old, now)
+	case old.Address != now.Address || old.Port != now.Port || old.SocketPath != now.SocketPath:
+		t.noteFields(i, at, ChangeMoved, old, now)
+	default:
+		t.noteFields(i, at, ChangeModified, old, now)
 	}
-	t.note(i, c)
-	return i, true
+}
+
+// wrote takes in who wrote the instance, be it under another name.
+func (r *Reason) wrote(at Step) {
+	if at.Index == r.Service.CreateIndex {
+		r.Registered = &at
+	}
+	if at.Index == r.Service.ModifyIndex {
+		r.Written = &at
+	}
 }
 
 // check takes in what happened to a check, for each instance that it counts for.
-func (t *tracer) check(at Step, old, now *health.Check, went map[int]bool) {
+// A check may have counted for others, or been there before its instance.
+func (t *tracer) check(at Step, old, now *health.Check) {
 	row := now
 	if now == nil {
 		row = old
 	}
-	c := InstanceChange{Step: at, CheckID: row.ID, CheckName: row.Name, NodeCheck: row.ServiceID == "", Output: cutText(row.Output)}
+	turned := old == nil || now == nil || old.Status != now.Status
+	for _, c := range t.checks[place{fold(row.Node), row.ID}] {
+		if c.Written == nil && now != nil {
+			c.Written = &at
+		}
+		if c.Turned == nil && turned {
+			c.Turned = &at
+		}
+	}
+	followed := t.countsFor(row)
+	if !turned || len(followed) == 0 {
+		return
+	}
+	c := InstanceChange{Step: at, Kind: ChangeCheckTurned, CheckID: row.ID, CheckName: row.Name, NodeCheck: row.ServiceID == "",
+		Output: cutText(row.Output)}
 	status := FieldChange{Field: "Status"}
-	if old != nil {
+	if old == nil {
+		c.Kind = ChangeCheckAdded
+	} else {
 		status.Before = cutText(string(old.Status))
 	}
-	if now != nil {
+	if now == nil {
+		c.Kind, c.Output = ChangeCheckRemoved, ""
+	} else {
 		status.After = cutText(string(now.Status))
 	}
 	c.Fields = []FieldChange{status}
-	switch {
-	case old == nil:
-		c.Kind = ChangeCheckAdded
-	case now == nil:
-		c.Kind, c.Output = ChangeCheckRemoved, ""
-	case old.Status != now.Status:
-		c.Kind = ChangeCheckTurned
-	}
-	for _, i := range t.countsFor(row) {
-		if t.absent[i] {
-			continue
-		}
-		if now != nil {
-			t.reasons[i].judged(at, now.ID, c.Kind != "")
-		}
-		if c.Kind != "" && !went[i] {
+	for _, i := range followed {
+		if !t.absent[i] && !slices.Contains(t.went, i) {
 			t.note(i, c)
 		}
 	}
@@ -315,22 +327,6 @@ func (t *tracer) countsFor(c *health.Check) []int {
 		return []int{i}
 	}
 	return nil
-}
-
-// judged notes the last write of a check, and the last that turned it.
-func (r *Reason) judged(at Step, id string, turned bool) {
-	for i := range r.Checks {
-		c := &r.Checks[i]
-		if c.Check.ID != id {
-			continue
-		}
-		if c.Written == nil {
-			c.Written = &at
-		}
-		if c.Turned == nil && turned {
-			c.Turned = &at
-		}
-	}
 }
 
 // node takes in that a node is another machine, or is reached elsewhere.
@@ -355,6 +351,15 @@ func (t *tracer) note(i int, c InstanceChange) {
 		return
 	}
 	r.Changes = append(r.Changes, c)
+}
+
+// noteFields adds a change with what differs.
+func (t *tracer) noteFields(i int, at Step, kind string, old, now *catalog.Service) {
+	c := InstanceChange{Step: at, Kind: kind}
+	if len(t.reasons[i].Changes) < MaxWhyChanges {
+		c.Fields = compared(old, now)
+	}
+	t.note(i, c)
 }
 
 // compared lists in which fields two states of an instance differ.
