@@ -148,6 +148,22 @@ func (l *Load) Answered(name string) int {
 	return l.asked[name]
 }
 
+// ReadAll has another client read all keys that are in use now at one agent, all
+// at once, and waits for the answers.
+func (l *Load) ReadAll(name, mode string) {
+	var wg sync.WaitGroup
+	for _, t := range l.targets {
+		if t.Name != name {
+			continue
+		}
+		for i, s := range l.slots {
+			w := &worker{load: l, target: t, id: -1000 - i}
+			wg.Go(func() { w.get(s, s.key(), mode) })
+		}
+	}
+	wg.Wait()
+}
+
 // Finish reads all keys once more, at all agents, and then checks all that was
 // seen. The clients must have been stopped.
 func (l *Load) Finish() error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -38,7 +41,78 @@ type vessel struct {
 	name     string
 	server   bool
 	settings *settings
-	dead     bool // as the test wants it
+	log      *valve // may be nil
+	dead     bool   // as the test wants it
+}
+
+// valve is a pipe for what a process prints, which can be stopped up.
+type valve struct {
+	out, in *os.File
+	text    lockedBuffer
+	shut    sync.Mutex // held while nothing is read
+}
+
+// newValve returns an open one.
+func newValve(t testing.TB) *valve {
+	t.Helper()
+	out, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &valve{out: out, in: in}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b := make([]byte, 32<<10)
+		for {
+			n, err := out.Read(b)
+			if err != nil {
+				return
+			}
+			_, _ = v.text.Write(bytes.Trim(b[:n], "\x00")) // never fails
+			v.shut.Lock()
+			v.shut.Unlock()
+		}
+	}()
+	t.Cleanup(func() {
+		in.Close()
+		<-done
+		out.Close()
+	})
+	return v
+}
+
+// close stops the pipe up: who prints waits, until the function that it returns is
+// called.
+func (v *valve) close() (open func()) {
+	v.shut.Lock()
+	var written atomic.Int64
+	stop := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			n, err := v.in.Write(make([]byte, 512))
+			if err != nil {
+				return
+			}
+			written.Add(int64(n))
+		}
+	}()
+	for last := int64(-1); written.Load() != last; {
+		last = written.Load()
+		<-time.After(5 * pollInterval)
+	}
+	return func() {
+		close(stop)
+		v.shut.Unlock()
+		<-done
+	}
 }
 
 // newFleet makes a fleet, and starts nothing yet. The data of the servers is below
@@ -107,7 +181,12 @@ autopilot { server_stabilization_time = "500ms" }
 	if err := os.WriteFile(v.settings.file(), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	v.agentProcess = launchBinary(t, v.fleet.binary, v.settings)
+	if v.log == nil {
+		v.agentProcess = launchBinary(t, v.fleet.binary, v.settings, nil)
+	} else {
+		v.agentProcess = launchBinary(t, v.fleet.binary, v.settings, v.log.in)
+		v.out = &v.log.text
+	}
 	v.dead = false
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -112,11 +113,12 @@ type agentProcess struct {
 // process is killed, by its number, when the test ends.
 func launch(t testing.TB, s *settings, flags ...string) *agentProcess {
 	t.Helper()
-	return launchBinary(t, binary(t), s, flags...)
+	return launchBinary(t, binary(t), s, nil, flags...)
 }
 
-// launchBinary is launch for another build of the binary.
-func launchBinary(t testing.TB, path string, s *settings, flags ...string) *agentProcess {
+// launchBinary is launch for another build of the binary, whose standard output
+// may go elsewhere.
+func launchBinary(t testing.TB, path string, s *settings, stdout io.Writer, flags ...string) *agentProcess {
 	t.Helper()
 	args := append([]string{"agent", "-config-file=" + s.file()}, flags...)
 	p := &agentProcess{
@@ -127,6 +129,9 @@ func launchBinary(t testing.TB, path string, s *settings, flags ...string) *agen
 		ended:    make(chan struct{}),
 	}
 	p.command.Stdout, p.command.Stderr = p.out, p.err
+	if stdout != nil {
+		p.command.Stdout = stdout
+	}
 	client, err := api.NewClient(&api.Config{Address: s.address()})
 	if err != nil {
 		t.Fatal(err)
