@@ -106,6 +106,12 @@ func (a *Agent) join(ctx context.Context) error {
 	if len(c.RetryJoin) == 0 {
 		return nil
 	}
+	wait := c.RetryInterval
+	if c.RetryMax == 0 {
+		// Agents that start together miss each other by a moment: the first tries
+		// come soon.
+		wait = min(joinFirstRetry, c.RetryInterval)
+	}
 	for attempt := 1; ; attempt++ {
 		n, err := a.pool.Join(ctx, c.RetryJoin)
 		if n > 0 {
@@ -119,8 +125,9 @@ func (a *Agent) join(ctx context.Context) error {
 		if c.RetryMax > 0 && attempt >= c.RetryMax {
 			return fmt.Errorf("no address of retry_join answered in %d attempts, which is retry_max: %w", attempt, err)
 		}
-		a.part("agent").Warn("Join cluster failed, will retry", "attempt", attempt, "retry_in", c.RetryInterval, "error", err)
-		timer := time.NewTimer(c.RetryInterval)
+		a.part("agent").Warn("Join cluster failed, will retry", "attempt", attempt, "retry_in", wait, "error", err)
+		timer := time.NewTimer(wait)
+		wait = min(2*wait, c.RetryInterval)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():

@@ -35,6 +35,10 @@ const (
 	lockLimit = 2 * time.Second
 	// lockRetry is between two tries for the lock.
 	lockRetry = 50 * time.Millisecond
+	// seenInterval is how often a server writes down that it is here, and seenRetry
+	// the pause after it could not.
+	seenInterval = time.Hour
+	seenRetry    = time.Minute
 	// socketProbe is how long a socket that stands where this agent's is to be
 	// may take to answer: on one machine that is no time at all.
 	socketProbe = time.Second
@@ -120,6 +124,9 @@ const (
 	rememberFor   = 10 * time.Minute
 	rememberWait  = 5 * time.Minute
 	rememberRetry = 500 * time.Millisecond
+	// joinFirstRetry is the pause after the first attempt to join; it doubles up to
+	// retry_interval.
+	joinFirstRetry = time.Second
 	// leaveLimit bounds how long the others may take to let this agent go.
 	leaveLimit = 5 * time.Second
 	// handoverLimit bounds handing leadership over.

@@ -108,6 +108,8 @@ type tour struct {
 func newTour(t *testing.T) *tour {
 	t.Helper()
 	own, web := freePorts(t), freePorts(t)
+	// The agents of the cluster have the same ports, each at its own address.
+	inside := fmt.Sprintf(" -hcl='ports { http = %d dns = %d server = %d serf_lan = %d serf_wan = -1 }' -bind=", own.http, own.dns, own.server, own.lan)
 	scratch := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(scratch, "bin"), 0o700); err != nil {
 		t.Fatal(err)
@@ -119,7 +121,7 @@ func newTour(t *testing.T) *tour {
 			"go run ./cmd/muster", binary(t),
 			"go build -o bin/muster ./cmd/muster", "cp "+binary(t)+" "+scratch+"/bin/muster",
 			"bin/muster", scratch+"/bin/muster",
-			"/tmp/muster-tour", scratch+"/tour",
+			"/tmp/muster-tour", scratch+"/tour", " -bind=", inside,
 			"8500", strconv.Itoa(own.http), "8600", strconv.Itoa(own.dns),
 			"9001", strconv.Itoa(min(web.http, web.dns)), "9002", strconv.Itoa(max(web.http, web.dns)),
 		),
@@ -145,7 +147,7 @@ func newTour(t *testing.T) *tour {
 		close(tour.ended)
 	}()
 	t.Cleanup(func() {
-		_, _ = io.WriteString(in, "kill $first $second 2>/dev/null || true\n")
+		_, _ = io.WriteString(in, "kill $first $second 2>/dev/null || true\nkill $(cat "+scratch+"/tour/*.pid 2>/dev/null) 2>/dev/null || true\n")
 		_ = in.Close()
 		<-tour.ended
 	})
