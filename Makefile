@@ -1,26 +1,31 @@
 # Every target ends by itself: LIMIT_* are the longest times that they may take.
 # Tools are run at a pinned version, so nothing needs to be installed but Go.
 
-STATICCHECK   = honnef.co/go/tools/cmd/staticcheck@v0.8.2
-FUZZTIME     ?= 10s
-BENCHTIME    ?= 1s
-SOAKTIME     ?= 1h
-LIMIT_BUILD   = 10m
-LIMIT_LINT    = 10m
-LIMIT_TEST    = 10m
-LIMIT_RACE    = 15m
-LIMIT_FUZZ    = 30m
-LIMIT_BENCH   = 20m
-LIMIT_TORTURE = 20m
-LIMIT_SOAK    = 90m
-LIMIT_E2E     = 10m
-LIMIT_COMPAT  = 25m
-LIMIT_DOCKER  = 15m
+STATICCHECK    = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME      ?= 10s
+BENCHTIME     ?= 1s
+SOAKTIME      ?= 1h
+TORTURETIME   ?= 5m
+FAULTTIME     ?= 2h
+FAILOVERS     ?= 20
+LIMIT_BUILD    = 10m
+LIMIT_LINT     = 10m
+LIMIT_TEST     = 10m
+LIMIT_RACE     = 15m
+LIMIT_FUZZ     = 30m
+LIMIT_BENCH    = 20m
+LIMIT_TORTURE  = 20m
+LIMIT_FAULTS   = 3h
+LIMIT_FAILOVER = 40m
+LIMIT_SOAK     = 90m
+LIMIT_E2E      = 10m
+LIMIT_COMPAT   = 25m
+LIMIT_DOCKER   = 15m
 
 # GNU timeout stops what hangs outside of a test; "make TIMEOUT=" does without.
 TIMEOUT ?= timeout $(1)
 
-.PHONY: all build test race lint fuzz bench soak torture e2e compat docker
+.PHONY: all build test race lint fuzz bench soak torture faults failover e2e compat docker
 
 all: build lint test
 
@@ -55,9 +60,17 @@ fuzz:
 bench:
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -timeout $(LIMIT_BENCH) ./...
 
-## torture: the binary under kills in the middle of writes, until nothing acknowledged was lost
-torture:
-	go test -count=1 -run '^TestTorture' -timeout $(LIMIT_TORTURE) ./cmd/muster -torture=5m
+## torture: the binary under kills in the middle of writes, and clusters of it under all kinds
+## of faults, checked that nothing acknowledged was lost; longer than that: make faults FAULTTIME=24h LIMIT_FAULTS=25h
+torture: faults
+	go test -count=1 -run '^TestTorture' -timeout $(LIMIT_TORTURE) ./cmd/muster -torture=$(TORTURETIME)
+
+faults:
+	go test -count=1 -run '^TestFaults' -timeout $(LIMIT_FAULTS) -v ./cmd/muster -faults=$(FAULTTIME)
+
+## failover: how soon the loss of a server, or of a client agent, is made up for
+failover:
+	go test -count=1 -run '^TestFailover' -timeout $(LIMIT_FAILOVER) -v ./cmd/muster -failover=$(FAILOVERS)
 
 ## soak: an hour of every kind of request, after which heap and goroutines are what they were
 soak:
