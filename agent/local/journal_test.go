@@ -139,7 +139,7 @@ func TestRegisterWhilePushing(t *testing.T) {
 		late.Normalize()
 		cat.fault = func(*health.Register) error {
 			cat.fault = nil
-			return r.addService(&late, false)
+			return r.addService(t.Context(), &late, false)
 		}
 		add(t, r, web("web-1", ttl("a")))
 		synctest.Wait()

@@ -72,7 +72,8 @@ func (r *Registry) pushServices(ctx context.Context, cat Catalog) error {
 }
 
 func (r *Registry) pushService(ctx context.Context, cat Catalog, row *catalog.Service, checks []*health.Check) error {
-	err := register(ctx, cat, r.registration(row, checks))
+	asked, done := r.byAsker(ctx, row.ID)
+	err := register(asked, cat, r.registration(row, checks))
 	switch {
 	case err == nil:
 	case !refused(err):
@@ -80,6 +81,7 @@ func (r *Registry) pushService(ctx context.Context, cat Catalog, row *catalog.Se
 	case len(checks) > 0: // perhaps a check is at fault
 		return r.pushService(ctx, cat, row, nil)
 	}
+	done()
 	r.mu.Lock()
 	if s := r.services[row.ID]; s != nil && s.row == row {
 		s.synced, s.refused = true, err != nil
@@ -148,9 +150,11 @@ func (r *Registry) markSynced(checks []*health.Check, refused bool) {
 
 func (r *Registry) pushGoneServices(ctx context.Context, cat Catalog) error {
 	for id, removal := range r.copyGone(r.goneServices) {
-		if err := r.deregister(ctx, cat, &catalog.Deregister{Node: r.cfg.Node.Name, ServiceID: id}); err != nil {
+		asked, done := r.byAsker(ctx, id)
+		if err := r.deregister(asked, cat, &catalog.Deregister{Node: r.cfg.Node.Name, ServiceID: id}); err != nil {
 			return fmt.Errorf("cannot deregister service %q: %w", id, err)
 		}
+		done()
 		r.forget(r.goneServices, id, removal)
 		r.cfg.Logger.Info(logGoneService, "service", id)
 	}

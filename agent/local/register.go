@@ -28,14 +28,14 @@ func (r *Registry) AddService(ctx context.Context, reg check.Registration, repla
 			return err
 		}
 	}
-	if err := r.addService(&reg, replace); err != nil {
+	if err := r.addService(ctx, &reg, replace); err != nil {
 		return err
 	}
 	r.awaitSync(ctx)
 	return nil
 }
 
-func (r *Registry) addService(reg *check.Registration, replace bool) error {
+func (r *Registry) addService(ctx context.Context, reg *check.Registration, replace bool) error {
 	r.change.Lock()
 	defer r.change.Unlock()
 	p := newPlan()
@@ -72,6 +72,9 @@ func (r *Registry) addService(reg *check.Registration, replace bool) error {
 	if err := r.store.put(&p.files, servicesFolder, s.row.ID, newServiceRecord(s.row, s.token)); err != nil {
 		return err
 	}
+	if old := r.services[s.row.ID]; old == nil || !old.row.Equal(s.row) { // else nothing is written
+		r.asked(ctx, s.row.ID)
+	}
 	return r.carryOut(p)
 }
 
@@ -102,20 +105,20 @@ func checkNotReserved(id string) error {
 
 // RemoveService removes an instance with its checks.
 func (r *Registry) RemoveService(ctx context.Context, id string) error {
-	if err := r.removeService(id); err != nil {
+	if err := r.removeService(ctx, id); err != nil {
 		return err
 	}
 	r.awaitSync(ctx)
 	return nil
 }
 
-func (r *Registry) removeService(id string) error {
+func (r *Registry) removeService(ctx context.Context, id string) error {
 	r.change.Lock()
 	defer r.change.Unlock()
-	return r.removeServiceLocked(id)
+	return r.removeServiceLocked(ctx, id)
 }
 
-func (r *Registry) removeServiceLocked(id string) error {
+func (r *Registry) removeServiceLocked(ctx context.Context, id string) error {
 	if r.services[id] == nil && !r.hasDamaged(id) {
 		return unknownService(id)
 	}
@@ -127,6 +130,7 @@ func (r *Registry) removeServiceLocked(id string) error {
 	for _, c := range p.goneChecks {
 		r.dropCheckFiles(p, c)
 	}
+	r.asked(ctx, id)
 	return r.carryOut(p)
 }
 

@@ -94,6 +94,8 @@ type Registry struct {
 	goneServices map[string]int
 	goneChecks   map[string]int
 	removals     int
+	// askers are those who asked for the next write of an instance, see asked.
+	askers map[string]mvcc.Origin
 	// damaged are the files of definitions that could not be read, by folder and
 	// name. What they stand for is left alone in the catalog.
 	damaged  map[string]bool
@@ -151,6 +153,7 @@ func New(cfg Config) (*Registry, error) {
 		checks:       map[string]*localCheck{},
 		goneServices: map[string]int{},
 		goneChecks:   map[string]int{},
+		askers:       map[string]mvcc.Origin{},
 		damaged:      map[string]bool{},
 		bells:        bells{},
 		wake:         make(chan struct{}, 1),

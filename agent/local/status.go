@@ -232,8 +232,13 @@ func (r *Registry) CheckState(id string) (state CheckState, ok bool) {
 	if c == nil {
 		return CheckState{}, false
 	}
-	return CheckState{Check: c.row, Since: c.since, Flaps: c.flaps(time.Now()), RemoveAt: c.removeAt(),
-		FromFile: c.fromFile, Synced: c.synced && !c.refused}, true
+	return c.state(time.Now()), true
+}
+
+// state is what is known of the check. The registry's lock is held.
+func (c *localCheck) state(now time.Time) CheckState {
+	return CheckState{Check: c.row, Since: c.since, Flaps: c.flaps(now), RemoveAt: c.removeAt(),
+		FromFile: c.fromFile, Synced: c.synced && !c.refused}
 }
 
 // removeAt is when the check will have been critical for long enough that its

@@ -205,17 +205,17 @@ func (r *Registry) sweepLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			r.sweep()
+			r.sweep(mvcc.WithOrigin(ctx, mvcc.Origin{Node: r.cfg.Node.Name, Endpoint: sweepOrigin}))
 		}
 	}
 }
 
-func (r *Registry) sweep() {
+func (r *Registry) sweep(ctx context.Context) {
 	r.change.Lock()
 	defer r.change.Unlock()
 	for service, id := range r.criticalTooLong() {
 		r.cfg.Logger.Warn(logReaped, "service", service, "check", id)
-		if err := r.removeServiceLocked(service); err != nil {
+		if err := r.removeServiceLocked(ctx, service); err != nil {
 			r.cfg.Logger.Error(logReapFailed, "service", service, "error", err)
 		}
 	}

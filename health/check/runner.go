@@ -59,6 +59,21 @@ type Options struct {
 type Runner struct {
 	stop func()
 	ttl  *ttl
+	poll *poller
+}
+
+// Schedule is when the last run of a polled check ended and when the next begins;
+// for a TTL check when it was last updated and when it expires. Last is zero if
+// there was none yet, and next is zero during a run, after a TTL has expired, and
+// for checks that have no schedule.
+func (r *Runner) Schedule() (last, next time.Time) {
+	switch {
+	case r.poll != nil:
+		return r.poll.schedule()
+	case r.ttl != nil:
+		return r.ttl.schedule()
+	}
+	return time.Time{}, time.Time{}
 }
 
 // Start begins to carry out a check. The first run comes after a random part of
@@ -91,7 +106,7 @@ func Start(d Definition, o Options) (*Runner, error) {
 		o.Logger.Warn("check interval is below the minimum", "check", d.ID, "interval", d.Interval, "minimum", MinInterval)
 	}
 	p.start()
-	return &Runner{stop: p.stop}, nil
+	return &Runner{stop: p.stop, poll: p}, nil
 }
 
 // Stop ends the check and waits for a run that is under way. It may be called
@@ -180,13 +195,24 @@ type poller struct {
 	mu      sync.Mutex
 	timer   *time.Timer
 	stopped bool
+	// last is when the last run ended, next when the next one begins; zero during
+	// a run.
+	last, next time.Time
 }
 
 func (p *poller) start() {
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.timer = time.AfterFunc(rand.N(p.interval), p.fire)
+	first := rand.N(p.interval)
+	p.next = time.Now().Add(first)
+	p.timer = time.AfterFunc(first, p.fire)
+}
+
+func (p *poller) schedule() (last, next time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last, p.next
 }
 
 // fire makes one run and sets the time of the next.
@@ -197,12 +223,15 @@ func (p *poller) fire() {
 		return
 	}
 	p.running.Add(1)
+	p.next = time.Time{}
 	p.mu.Unlock()
 	defer p.running.Done()
 	p.once()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.stopped {
+		p.last = time.Now()
+		p.next = p.last.Add(p.interval)
 		p.timer.Reset(p.interval)
 	}
 }

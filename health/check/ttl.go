@@ -25,6 +25,9 @@ type ttl struct {
 	timer   *time.Timer
 	round   int // counts updates: an expiry of an earlier round comes too late
 	stopped bool
+	// updated is when it was last updated, and expires when it turns critical;
+	// zero after it has.
+	updated, expires time.Time
 }
 
 func startTTL(life time.Duration, limit int, o Options) *ttl {
@@ -41,6 +44,7 @@ func (t *ttl) rearm() {
 		t.timer.Stop()
 	}
 	t.round++
+	t.expires = time.Now().Add(t.life)
 	round := t.round
 	t.timer = time.AfterFunc(t.life, func() { t.expire(round) })
 }
@@ -51,7 +55,14 @@ func (t *ttl) expire(round int) {
 	if t.stopped || round != t.round {
 		return
 	}
+	t.expires = time.Time{}
 	t.notify(health.Critical, expiredText(t.last))
+}
+
+func (t *ttl) schedule() (last, next time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.updated, t.expires
 }
 
 func (t *ttl) update(status health.Status, output string) bool {
@@ -60,7 +71,7 @@ func (t *ttl) update(status health.Status, output string) bool {
 	if t.stopped {
 		return false
 	}
-	t.last = head(output, t.limit)
+	t.last, t.updated = head(output, t.limit), time.Now()
 	t.rearm()
 	t.notify(status, t.last)
 	return true
