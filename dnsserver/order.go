@@ -73,9 +73,9 @@ func (o *order) nextWeighted() (*health.Entry, int) {
 	return first.entry, first.weight
 }
 
-// judge says whether an instance is healthy enough to be given out, and with
-// what weight.
-func judge(e *health.Entry, onlyPassing bool) (weight int, ok bool) {
+// Judge says whether an instance is healthy enough to be given out, and with
+// what weight. Those of weight zero come after all others.
+func Judge(e *health.Entry, onlyPassing bool) (weight int, ok bool) {
 	warning, strange := false, false
 	for _, c := range e.Checks {
 		switch c.Status {

@@ -74,10 +74,10 @@ func TestJudge(t *testing.T) {
 		{[]health.Status{w, p, c}, catalog.Weights{Passing: 10, Warning: 3}, 0, false, false},
 	} {
 		e := instance(&catalog.Node{Name: "n"}, catalog.Service{Name: "s", Weights: test.weights}, test.states...)
-		if weight, ok := judge(&e, false); weight != test.weight || ok != test.given {
+		if weight, ok := Judge(&e, false); weight != test.weight || ok != test.given {
 			t.Errorf("%v, weights %v: got %d, %v, want %d, %v", test.states, test.weights, weight, ok, test.weight, test.given)
 		}
-		if _, ok := judge(&e, true); ok != test.onlyPassing {
+		if _, ok := Judge(&e, true); ok != test.onlyPassing {
 			t.Errorf("%v with only_passing: got %v, want %v", test.states, ok, test.onlyPassing)
 		}
 	}

@@ -183,7 +183,7 @@ func (q *query) fail(err error) {
 // more weight rather sooner if byWeight is set.
 func (q *query) healthy(entries []health.Entry, byWeight bool) order {
 	for i := range entries {
-		if weight, ok := judge(&entries[i], q.settings.OnlyPassing); ok {
+		if weight, ok := Judge(&entries[i], q.settings.OnlyPassing); ok {
 			q.candidates = append(q.candidates, candidate{entry: &entries[i], weight: weight})
 		}
 	}
