@@ -27,6 +27,10 @@ const (
 	// HashInterval is between two state hashes in the log, by which a server that
 	// is not what the others are finds out. None is written while nothing changes.
 	HashInterval = 30 * time.Second
+	// OrphanGrace is how long a leader lets nodes and servers stand that are no
+	// members, and were none since it leads: after a restart of all servers it takes
+	// a while until everybody has found each other.
+	OrphanGrace = 2 * time.Minute
 	// retryInterval is how soon a comparison that failed is done over.
 	retryInterval = 5 * time.Second
 )
@@ -78,10 +82,19 @@ type Deps struct {
 	// MayPropose reports whether every server can apply what came in with a version
 	// of the log.
 	MayPropose func(version int) bool
+
+	began time.Time
+	seen  map[string]bool // names of all who were members since then; reconcileMembers' own
 }
+
+// settled reports whether this reign has lasted long enough for everybody to have
+// found each other.
+func (d *Deps) settled() bool { return d.Now().Sub(d.began) >= OrphanGrace }
 
 // Run does the duties until ctx ends, and returns when all have stopped.
 func Run(ctx context.Context, d Deps) error {
+	d.began = d.Now()
+	d.seen = map[string]bool{}
 	var duties sync.WaitGroup
 	duties.Go(func() { d.reconcileMembers(ctx) })
 	duties.Go(func() { d.reapTombstones(ctx) })

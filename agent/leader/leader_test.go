@@ -444,3 +444,27 @@ func TestDeletionsAreForgottenAfterTheirTime(t *testing.T) {
 		}
 	})
 }
+
+// After all servers were restarted, the leader does not know the other members at
+// once: what stands on their nodes must not go for that.
+func TestNodesOfMembersNotYetSeenAreKept(t *testing.T) {
+	inTestTime(t, func(t *testing.T, w *world) {
+		r := &health.Register{
+			Registration: catalog.Registration{Node: catalog.Node{Name: "c9", Address: "192.0.2.9"}},
+			Checks:       []health.Check{liveness("c9", health.Passing, health.SerfAlive)},
+		}
+		if err := r.Normalize(); err != nil {
+			t.Fatal(err)
+		}
+		w.do(r)
+		w.change(w.members...)
+		if w.node("c9") == nil {
+			t.Error("the node went at once")
+		}
+		time.Sleep(OrphanGrace + ReconcileInterval)
+		synctest.Wait()
+		if w.node("c9") != nil {
+			t.Error("the node of nobody stands for ever")
+		}
+	})
+}

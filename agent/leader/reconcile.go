@@ -45,13 +45,15 @@ func (d *Deps) reconcile(ctx context.Context) error {
 	members := map[string]bool{strings.ToLower(d.Self().Name): true}
 	for _, m := range d.Pool.Members() {
 		members[strings.ToLower(m.Name)] = true
+		d.seen[strings.ToLower(m.Name)] = true
 		errs = append(errs, d.reconcileMember(ctx, &m))
 	}
 	view := d.View()
 	checks, _ := view.Health.StateChecks(view.Catalog, &health.StateChecks{State: health.AnyState}, nil)
 	for _, c := range checks {
 		// Nodes without this check were never members: others registered them.
-		if c.ID == health.SerfHealth && !members[strings.ToLower(c.Node)] {
+		name := strings.ToLower(c.Node)
+		if c.ID == health.SerfHealth && !members[name] && (d.seen[name] || d.settled()) {
 			errs = append(errs, d.Apply(ctx, &catalog.Deregister{Node: c.Node}))
 		}
 	}

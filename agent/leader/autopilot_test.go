@@ -1,0 +1,239 @@
+package leader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/muster-sd/muster/agent/gossip"
+	"github.com/muster-sd/muster/agent/state"
+)
+
+// servers is a configuration of Raft, and what each server says of itself.
+type servers struct {
+	mu       sync.Mutex
+	voters   map[string]bool // by ID; false follows without a vote
+	stats    map[string]ServerStats
+	admitted []string
+	forced   []string
+	changes  []string
+}
+
+func (s *servers) Servers() []RaftServer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []RaftServer
+	for _, id := range slices.Sorted(maps.Keys(s.voters)) {
+		out = append(out, RaftServer{id, s.voters[id]})
+	}
+	return out
+}
+
+func (s *servers) change(what, id string, fn func()) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changes = append(s.changes, what+" "+id)
+	fn()
+	return nil
+}
+
+func (s *servers) AddNonvoter(_ context.Context, id string) error {
+	return s.change("follow", id, func() { s.voters[id] = false })
+}
+func (s *servers) AddVoter(_ context.Context, id string) error {
+	return s.change("vote", id, func() { s.voters[id] = true })
+}
+func (s *servers) DemoteVoter(_ context.Context, id string) error {
+	return s.change("demote", id, func() { s.voters[id] = false })
+}
+func (s *servers) RemoveServer(_ context.Context, id string) error {
+	return s.change("remove", id, func() { delete(s.voters, id) })
+}
+
+func (s *servers) ask(_ context.Context, id string) (ServerStats, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	stats, ok := s.stats[id]
+	if !ok {
+		return ServerStats{}, errors.New("it does not answer")
+	}
+	return stats, nil
+}
+
+func (s *servers) admit(_ context.Context, id, nonce string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.admitted = append(s.admitted, id)
+	if s.stats[id].Fresh != nonce {
+		return errors.New("another nonce")
+	}
+	stats := s.stats[id]
+	stats.Fresh = ""
+	s.stats[id] = stats
+	return nil
+}
+
+// took returns the changes of the configuration since it was last asked.
+func (s *servers) took() []string {
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.changes
+	s.changes = nil
+	return c
+}
+
+func (s *servers) set(fn func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fn()
+}
+
+// serverMember is the server of a number; its ID is its name.
+func serverMember(n int, status gossip.Status) gossip.Member {
+	m := member("s1", gossip.RoleServer, status)
+	m.Name = fmt.Sprint("s", n)
+	m.ID = m.Name
+	return m
+}
+
+// looksAfter does the leader's duties for a number of voters that all are well, of
+// which s1 leads.
+func looksAfter(t *testing.T, voters int, config state.AutopilotConfig, check func(w *world, s *servers, p *Autopilot)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.self.ID = "s1"
+		s := &servers{voters: map[string]bool{}, stats: map[string]ServerStats{}}
+		w.members = nil
+		for n := 1; n <= voters; n++ {
+			w.members = append(w.members, serverMember(n, gossip.Alive))
+			s.voters[fmt.Sprint("s", n)] = true
+			s.stats[fmt.Sprint("s", n)] = ServerStats{LastIndex: 1000, LastTerm: 3}
+		}
+		p := &Autopilot{}
+		d := w.deps()
+		d.Raft, d.Stats, d.Admit, d.Autopilot, d.Initial = s, s.ask, s.admit, p, config
+		d.Address = func(id string) string { return id + ":8300" }
+		d.ForceLeave = func(_ context.Context, name string) error {
+			return s.change("force", name, func() { s.forced = append(s.forced, name) })
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { _ = Run(ctx, d) }()
+		synctest.Wait()
+		check(w, s, p)
+		cancel()
+		synctest.Wait()
+	})
+}
+
+func TestNewServerVotesOnceItIsStable(t *testing.T) {
+	looksAfter(t, 3, state.DefaultAutopilot(), func(w *world, s *servers, p *Autopilot) {
+		s.set(func() { s.stats["s4"] = ServerStats{LastIndex: 10, LastTerm: 3, Fresh: "n"} })
+		w.change(append(slices.Clone(w.members), serverMember(4, gossip.Alive))...)
+		if got := s.took(); !slices.Equal(got, []string{"follow s4"}) {
+			t.Fatalf("it was added by %v", got)
+		}
+		time.Sleep(30 * time.Second) // it is too far behind
+		if got := s.took(); len(got) > 0 {
+			t.Errorf("a server that is behind led to %v", got)
+		}
+		s.set(func() { s.stats["s4"] = ServerStats{LastIndex: 990, LastTerm: 3, Fresh: "n"} })
+		time.Sleep(9 * time.Second)
+		if got := s.took(); len(got) > 0 {
+			t.Errorf("before it was stable for long enough: %v", got)
+		}
+		time.Sleep(5 * time.Second)
+		if got := s.took(); !slices.Equal(got, []string{"vote s4"}) || !slices.Equal(s.admitted, []string{"s4"}) {
+			t.Errorf("it got its vote by %v, admitted %v", got, s.admitted)
+		}
+	})
+}
+
+func TestWipedVoterLosesItsVoteUntilItHasCaughtUp(t *testing.T) {
+	looksAfter(t, 3, state.DefaultAutopilot(), func(w *world, s *servers, p *Autopilot) {
+		s.set(func() { s.stats["s2"] = ServerStats{LastIndex: 1, LastTerm: 3, Fresh: "n"} })
+		time.Sleep(2 * StatsInterval)
+		if got := s.took(); !slices.Equal(got, []string{"demote s2"}) {
+			t.Fatalf("it led to %v", got)
+		}
+		s.set(func() { s.stats["s2"] = ServerStats{LastIndex: 1000, LastTerm: 3, Fresh: "n"} })
+		time.Sleep(15 * time.Second)
+		if got := s.took(); !slices.Equal(got, []string{"vote s2"}) {
+			t.Errorf("it led to %v", got)
+		}
+	})
+}
+
+func TestServerThatLeftIsRemoved(t *testing.T) {
+	looksAfter(t, 3, state.DefaultAutopilot(), func(w *world, s *servers, p *Autopilot) {
+		w.change(serverMember(1, gossip.Alive), serverMember(2, gossip.Alive), serverMember(3, gossip.Left))
+		if got := s.took(); !slices.Equal(got, []string{"remove s3"}) {
+			t.Errorf("it led to %v", got)
+		}
+	})
+}
+
+func TestDeadServersAreRemovedAsFarAsIsSafe(t *testing.T) {
+	off, least := state.DefaultAutopilot(), state.DefaultAutopilot()
+	off.CleanupDeadServers = false
+	least.MinQuorum = 5
+	for _, c := range []struct {
+		name   string
+		voters int
+		dead   []int
+		config state.AutopilotConfig
+		want   []string
+	}{
+		{"one of three", 3, []int{2}, state.DefaultAutopilot(), []string{"force s2", "remove s2"}},
+		{"two of five", 5, []int{2, 3}, state.DefaultAutopilot(), []string{"force s2", "remove s2", "force s3", "remove s3"}},
+		{"switched off", 3, []int{2}, off, nil},
+		{"below the least", 5, []int{2}, least, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			looksAfter(t, c.voters, c.config, func(w *world, s *servers, p *Autopilot) {
+				members := slices.Clone(w.members)
+				s.set(func() {
+					for _, n := range c.dead {
+						members[n-1].Status = gossip.Failed
+						delete(s.stats, fmt.Sprint("s", n))
+					}
+				})
+				w.change(members...)
+				if got := s.took(); len(got) > 0 {
+					t.Errorf("at once: %v", got)
+				}
+				time.Sleep(CleanupInterval + StatsInterval)
+				if got := s.took(); !slices.Equal(got, c.want) {
+					t.Errorf("it led to %v, want %v", got, c.want)
+				}
+			})
+		})
+	}
+}
+
+func TestReport(t *testing.T) {
+	looksAfter(t, 3, state.DefaultAutopilot(), func(w *world, s *servers, p *Autopilot) {
+		if r := p.Report(); r == nil || !r.Healthy || r.FailureTolerance != 1 || r.Leader != "s1" || len(r.Servers) != 3 {
+			t.Fatalf("the report is %+v", r)
+		}
+		for name, sick := range map[string]ServerStats{
+			"out of contact": {LastIndex: 1000, LastTerm: 3, LastContact: time.Second},
+			"another term":   {LastIndex: 1000, LastTerm: 2},
+			"far behind":     {LastIndex: 700, LastTerm: 3},
+		} {
+			s.set(func() { s.stats["s3"] = sick })
+			time.Sleep(StatsInterval)
+			synctest.Wait()
+			r := p.Report()
+			if r.Healthy || r.FailureTolerance != 0 || r.Servers[2].Healthy {
+				t.Errorf("%s: the report is %+v", name, r)
+			}
+		}
+	})
+}
