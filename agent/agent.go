@@ -168,12 +168,20 @@ func (a *Agent) openIdentity() error {
 			return err
 		}
 		a.undo.push("data directory", dir.close)
-		if id, err = dir.nodeID(c.NodeID); err != nil {
+		if c.Server && !c.Dev {
+			if err := dir.checkSeen(time.Now(), c.ServerRejoinAgeMax); err != nil {
+				return err
+			}
+		}
+		if id, err = dir.nodeID(c.NodeID, a.makeNodeID); err != nil {
 			return err
 		}
 		a.dir = dir
 	} else if id == "" {
-		id = newUUID()
+		var err error
+		if id, err = a.makeNodeID(); err != nil {
+			return err
+		}
 	}
 	a.id = id
 	a.setSelf(selfNode(c, id))
@@ -385,6 +393,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	port := newGroup(context.WithoutCancel(ctx))
 	back := newGroup(context.WithoutCancel(ctx))
 	if a.config.Server {
+		if a.dir != nil && !a.config.Dev {
+			back.start("last seen", a.untilStopped(a.beSeen))
+		}
 		port.start("server port", a.mux.Run)
 		back.start("calls of other agents", a.rpcServer.Run)
 		back.start("leader's duties", a.lead)

@@ -150,7 +150,7 @@ func lockDir(path string) (*os.File, error) {
 // isHalfWritten reports whether a name is that of a file that [dataDir.write] was
 // kept from finishing.
 func isHalfWritten(name string) bool {
-	for _, of := range []string{formatFile, nodeIDFile} {
+	for _, of := range []string{formatFile, nodeIDFile, seenFile} {
 		if matched, _ := filepath.Match(of+halfWritten, name); matched {
 			return true
 		}
@@ -211,9 +211,9 @@ func syncDir(path string) error {
 }
 
 // nodeID returns the node's ID: the configured one, else the one that was kept,
-// else a new one. It is kept at once if there is no data of a server yet. Data
+// else one that is made. It is kept at once if there is no data of a server yet. Data
 // without an ID is not given a new one: its server could never lead again.
-func (d *dataDir) nodeID(configured string) (string, error) {
+func (d *dataDir) nodeID(configured string, made func() (string, error)) (string, error) {
 	path := filepath.Join(d.path, nodeIDFile)
 	kept, err := d.keptNodeID()
 	if err != nil {
@@ -229,7 +229,9 @@ func (d *dataDir) nodeID(configured string) (string, error) {
 	case kept != "":
 		id = kept
 	case fresh:
-		id = newUUID()
+		if id, err = made(); err != nil {
+			return "", err
+		}
 	default:
 		return "", fmt.Errorf("the file %s is missing, but there is data of a server in %s: put the server's ID into the file or into node_id, or use another data directory", path, filepath.Join(d.path, raftFolder))
 	}

@@ -169,7 +169,7 @@ func TestNodeID(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := &dataDir{path: folder(t, c.files)}
-			id, err := d.nodeID(c.configured)
+			id, err := d.nodeID(c.configured, func() (string, error) { return newUUID(), nil })
 			if err != nil {
 				id = err.Error()
 			}

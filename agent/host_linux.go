@@ -25,6 +25,18 @@ func readProc(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxProcFile))
 }
 
+// machineIDs are the IDs that firmware and system gave this machine, those of the
+// firmware first: they outlast a new system. Only root may read them.
+func machineIDs() []machineID {
+	var ids []machineID
+	for _, path := range []string{"/sys/class/dmi/id/product_uuid", "/etc/machine-id", "/var/lib/dbus/machine-id"} {
+		if b, err := readProc(path); err == nil {
+			ids = append(ids, machineID{path, string(b)})
+		}
+	}
+	return ids
+}
+
 // hostMemory reads /proc/meminfo (proc_meminfo(5)), whose values are in KiB.
 func hostMemory() (*api.HostMemory, error) {
 	b, err := readProc("/proc/meminfo")

@@ -13,6 +13,8 @@ import (
 // errNotHere says that Muster cannot ask this system.
 var errNotHere = errors.New("Muster cannot ask " + runtime.GOOS + " for it yet")
 
+func machineIDs() []machineID { return nil }
+
 func hostMemory() (*api.HostMemory, error) { return nil, errNotHere }
 
 // hostCPUs counts the processors, which is all that is known.

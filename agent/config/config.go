@@ -17,7 +17,10 @@ type Config struct {
 	PrimaryDatacenter string
 	NodeName          string
 	// NodeID is empty if the agent is to keep one in its data directory.
-	NodeID          string
+	NodeID string
+	// HostNodeID derives the ID of a node that has none from the machine's, instead
+	// of making a random one.
+	HostNodeID      bool
 	NodeMeta        map[string]string
 	TaggedAddresses map[string]string
 	Locality        *catalog.Locality

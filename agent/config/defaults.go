@@ -12,6 +12,8 @@ client_addr  = "127.0.0.1"
 domain       = "consul."
 log_level    = "INFO"
 
+disable_host_node_id = true
+
 ports {
   dns      = 8600
   http     = 8500

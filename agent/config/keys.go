@@ -123,7 +123,7 @@ var agentKeys = []Key{
 	{Path: "primary_datacenter", Type: String},
 	{Path: "node_name", Type: String, Flag: "node", Usage: "name of this node; the host's name if unset"},
 	{Path: "node_id", Type: String, Flag: "node-id", Usage: "UUID of this node; one is kept in the data directory if unset"},
-	{Path: "disable_host_node_id", Type: Bool, Flag: "disable-host-node-id", Usage: "do not derive the node's ID from the host", Support: Later, Inert: true},
+	{Path: "disable_host_node_id", Type: Bool, Flag: "disable-host-node-id", Usage: "do not derive the node's ID from the host"},
 	{Path: "node_meta", Type: StringMap, Flag: "node-meta", Usage: "metadata of this node as `key:value`; may be repeated", Reloadable: true},
 	{Path: "tagged_addresses", Type: StringMap},
 	{Path: "locality", Type: Object},

@@ -135,6 +135,7 @@ func (r *resolver) identity() {
 	if c.NodeID = strings.ToLower(r.text("node_id")); c.NodeID != "" && !isUUID(c.NodeID) {
 		r.fail("node_id", " must be a UUID as in \"01234567-89ab-cdef-0123-456789abcdef\", but is %q", shorten(c.NodeID))
 	}
+	c.HostNodeID = !r.yes("disable_host_node_id")
 	c.NodeMeta = r.pairs("node_meta")
 	if pos, err := metaFault(r.in["node_meta"]); err != nil {
 		r.errs.add(pos, "node_meta: %v", err)

@@ -2,10 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"syscall"
+	"time"
 
 	"github.com/muster-sd/muster/agent"
 	"github.com/muster-sd/muster/agent/config"
@@ -54,12 +58,11 @@ func (r *agentRunner) run(streams streams, _ []string) error {
 	paceCollector()
 	signals, stop := watchSignals()
 	defer stop()
-	life, err := r.prepare(streams)
+	life, err := r.prepare(streams, signals)
 	if err != nil {
 		printStartError(streams.err, err)
 		return exitStatus(exitFailed)
 	}
-	life.signals = signals
 	ctx, stopWatching := context.WithCancel(context.Background())
 	defer stopWatching()
 	life.changed = r.watch(ctx, life.config)
@@ -77,7 +80,7 @@ func (r *agentRunner) run(streams streams, _ []string) error {
 
 // prepare reads the configuration, says what is about to start, and makes the
 // agent.
-func (r *agentRunner) prepare(streams streams) (*lifecycle, error) {
+func (r *agentRunner) prepare(streams streams, signals <-chan os.Signal) (*lifecycle, error) {
 	cfg, err := r.load()
 	if err != nil {
 		return nil, err
@@ -93,9 +96,31 @@ func (r *agentRunner) prepare(streams streams) (*lifecycle, error) {
 	}
 	made, err := r.start(agent.Options{Config: cfg, Logger: logger, Level: level, Reload: r.load})
 	if err != nil {
+		if _, away := errors.AsType[*agent.AwayError](err); away {
+			repeat(logger, err, signals)
+		}
 		return nil, err
 	}
-	return &lifecycle{agent: made, config: cfg, logger: logger, errors: streams.err}, nil
+	return &lifecycle{agent: made, config: cfg, signals: signals, logger: logger, errors: streams.err}, nil
+}
+
+// repeat logs for a while why the agent does not run, until a signal ends that.
+func repeat(logger *slog.Logger, err error, signals <-chan os.Signal) {
+	pause := time.NewTicker(awayPause)
+	defer pause.Stop()
+	for range awayLines {
+		logger.Error(err.Error())
+		for waiting := true; waiting; {
+			select {
+			case <-pause.C:
+				waiting = false
+			case received := <-signals:
+				if received != syscall.SIGHUP {
+					return
+				}
+			}
+		}
+	}
 }
 
 // watch tells when the files of the configuration changed, if it asks for that,

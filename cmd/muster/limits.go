@@ -47,6 +47,11 @@ const (
 	// stopTimeout is how long an agent may take to stop in order, before the
 	// process ends without.
 	stopTimeout = 15 * time.Second
+	// awayPause is between two lines of the log that say that this server was away
+	// for too long, and awayLines how many there are before the process ends: a
+	// supervisor would otherwise start it over and over.
+	awayPause = 10 * time.Second
+	awayLines = 6
 	// pendingSignals is how many signals may wait to be looked at; more of the
 	// same kind would say nothing new.
 	pendingSignals = 8
