@@ -56,6 +56,19 @@ type Network struct {
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 	// Faults are those of the disk.
 	Faults consensus.Faults
+	// Now is the clock on the wall, which may jump; nil is the real one.
+	Now func() time.Time
+	// Reconnect is how often gossip looks for members that failed; zero is as
+	// often as usual.
+	Reconnect time.Duration
+}
+
+// now is the clock that entries are stamped by.
+func (n *Network) now() time.Time {
+	if n.Now != nil {
+		return n.Now()
+	}
+	return time.Now()
 }
 
 // Agent is one running agent.
@@ -197,7 +210,7 @@ func (a *Agent) openBackend() error {
 		nodeName:   c.NodeName,
 		remote:     a.remote,
 		hold:       c.RPCHoldTimeout,
-		now:        time.Now,
+		now:        a.network.now,
 		measure:    a.telemetry.Command,
 	}
 	for i := range a.backend.indexes {

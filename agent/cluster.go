@@ -36,6 +36,7 @@ func (a *Agent) openPool() error {
 			GossipInterval: c.GossipLAN.GossipInterval, GossipNodes: c.GossipLAN.GossipNodes,
 			ProbeInterval: c.GossipLAN.ProbeInterval, ProbeTimeout: c.GossipLAN.ProbeTimeout,
 			SuspicionMult: c.GossipLAN.SuspicionMult, RetransmitMult: c.GossipLAN.RetransmitMult,
+			ReconnectInterval: a.network.Reconnect,
 		},
 		ReconnectTimeout: c.ReconnectTimeout,
 		RejoinAfterLeave: c.RejoinAfterLeave,
@@ -244,7 +245,7 @@ func (a *Agent) duties() leader.Deps {
 			_, err := a.backend.apply(a.duty(ctx), cmd)
 			return err
 		},
-		Now:       time.Now,
+		Now:       a.network.now,
 		Raft:      raftServers{a},
 		Autopilot: &a.autopilot,
 		Initial:   initialAutopilot(a.config),

@@ -38,16 +38,21 @@ type settings struct {
 	hcl    []string
 	log    io.Writer
 	// The rest is for clusters.
-	client bool
-	expect int      // how many servers begin the cluster; zero is this one alone
-	join   []string // gossip addresses
-	net    *Net     // nil is the real one
-	faults consensus.Faults
-	ports  *fixedPorts // of an agent that was made before
+	client    bool
+	expect    int      // how many servers begin the cluster; zero is this one alone
+	join      []string // gossip addresses
+	net       *Net     // nil is the real one
+	faults    consensus.Faults
+	clock     *Clock
+	reconnect time.Duration
+	ports     *fixedPorts // of an agent that was made before
 }
 
 // fixedPorts are what a restarted agent of a cluster is reached at again.
-type fixedPorts struct{ server, gossip string }
+type fixedPorts struct{ server, gossip, http, dns string }
+
+// anyPort lets the kernel choose.
+const anyPort = "127.0.0.1:0"
 
 // Option says what an agent of a test is like.
 type Option func(*settings)
@@ -222,12 +227,15 @@ func (a *Agent) run() {
 	if err != nil {
 		a.t.Fatal(errors.Join(fmt.Errorf("cannot load the configuration: %w", err), closeAll(sockets)))
 	}
-	network := agent.Network{GossipAddr: netip.MustParseAddrPort("127.0.0.1:0"), Faults: a.settings.faults}
+	network := agent.Network{GossipAddr: netip.MustParseAddrPort("127.0.0.1:0"), Faults: a.settings.faults, Reconnect: a.settings.reconnect}
 	if p := a.settings.ports; p != nil {
 		network.GossipAddr = netip.MustParseAddrPort(p.gossip)
 	}
 	if n := a.settings.net; n != nil {
 		network.Gossip, network.Dial = n, n.dialer(a.Name)
+	}
+	if c := a.settings.clock; c != nil {
+		network.Now = c.Now
 	}
 	a.level = new(slog.LevelVar)
 	a.level.Set(cfg.LogLevel)
@@ -319,36 +327,57 @@ func (a *Agent) look(ctx context.Context, client *http.Client, index string) (re
 	return false, response.Header.Get("X-Consul-Index"), errors.New("the node is not in the catalog")
 }
 
-// listen opens the sockets of an agent on ports that the kernel chooses. DNS
-// needs the same one for UDP and TCP, which takes another try now and then.
+// portLimit is how long to wait for a port that another socket has taken
+// meanwhile.
+const portLimit = 10 * time.Second
+
+// listen opens the sockets of an agent on ports that the kernel chooses, or where
+// they were before. DNS needs the same one for UDP and TCP, which takes another
+// try now and then.
 func listen(t testing.TB, again *fixedPorts) agent.Listeners {
 	t.Helper()
-	const tries = 20
-	var l agent.Listeners
-	stream := func(address string) net.Listener {
-		s, err := net.Listen("tcp", address)
-		if err != nil {
-			t.Fatal(errors.Join(err, closeAll(l)))
-		}
-		return s
-	}
-	l.HTTP = []net.Listener{stream("127.0.0.1:0")}
+	at := fixedPorts{server: anyPort, http: anyPort, dns: anyPort}
 	if again != nil {
-		l.Server = stream(again.server)
-	} else {
-		l.Server = stream("127.0.0.1:0")
+		at = *again
 	}
-	var last error
-	for range tries {
-		streams := stream("127.0.0.1:0")
-		packets, err := net.ListenPacket("udp", streams.Addr().String())
-		if err == nil {
-			l.DNSStreams, l.DNSPackets = []net.Listener{streams}, []net.PacketConn{packets}
-			return l
+	var l agent.Listeners
+	retry := func(open func() error) {
+		deadline := time.Now().Add(portLimit)
+		for {
+			err := open()
+			if err == nil {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatal(errors.Join(err, closeAll(l)))
+			}
+			time.Sleep(lookInterval)
 		}
-		last = errors.Join(err, streams.Close())
 	}
-	t.Fatal(errors.Join(fmt.Errorf("no port is free for both UDP and TCP: %w", last), closeAll(l)))
+	retry(func() (err error) {
+		l.Server, err = net.Listen("tcp", at.server)
+		return err
+	})
+	retry(func() error {
+		s, err := net.Listen("tcp", at.http)
+		l.HTTP = []net.Listener{s}
+		if err != nil {
+			l.HTTP = nil
+		}
+		return err
+	})
+	retry(func() error {
+		s, err := net.Listen("tcp", at.dns)
+		if err != nil {
+			return err
+		}
+		packets, err := net.ListenPacket("udp", s.Addr().String())
+		if err != nil {
+			return errors.Join(err, s.Close())
+		}
+		l.DNSStreams, l.DNSPackets = []net.Listener{s}, []net.PacketConn{packets}
+		return nil
+	})
 	return l
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +17,33 @@ import (
 
 // Faults puts tests between an agent and its disk.
 func Faults(f consensus.Faults) Option { return func(s *settings) { s.faults = f } }
+
+// Clock is a clock on the wall that a test can put forward and back.
+type Clock struct{ off atomic.Int64 }
+
+// Now is what the clock shows.
+func (c *Clock) Now() time.Time { return time.Now().Add(time.Duration(c.off.Load())) }
+
+// Set makes the clock wrong by so much.
+func (c *Clock) Set(off time.Duration) { c.off.Store(int64(off)) }
+
+// Clocked gives an agent a clock of its own.
+func Clocked(c *Clock) Option { return func(s *settings) { s.clock = c } }
+
+// Each gives each agent of a cluster options of its own, by its name.
+func Each(options func(name string) []Option) Option {
+	return func(s *settings) {
+		for _, o := range options(s.name) {
+			o(s)
+		}
+	}
+}
+
+// Reconnect is how often an agent looks for members that failed, instead of every
+// half minute.
+func Reconnect(interval time.Duration) Option {
+	return func(s *settings) { s.reconnect = interval }
+}
 
 // Cluster is several agents in this process, on a network that the test can cut.
 // Servers are s1, s2, …, client agents c1, c2, ….
@@ -90,7 +118,7 @@ func (c *Cluster) make(name string, client bool, expect int, options []Option) *
 	}
 	a := &Agent{Name: name, t: c.t, settings: s}
 	a.run()
-	a.settings.ports = &fixedPorts{server: a.ServerAddr(), gossip: a.GossipAddr()}
+	a.keepPorts()
 	c.t.Cleanup(func() {
 		c.Net.Heal()
 		if err := a.Stop(); err != nil {
@@ -115,10 +143,26 @@ func (a *Agent) Running() bool {
 func (a *Agent) Rerun() {
 	a.t.Helper()
 	a.run()
+	a.keepPorts()
 }
 
-// Move makes an agent that was stopped come back at other addresses.
-func (a *Agent) Move() { a.settings.ports = nil }
+// keepPorts notes where the agent is reached, for the next time that it is run.
+func (a *Agent) keepPorts() {
+	a.settings.ports = &fixedPorts{server: a.ServerAddr(), gossip: a.GossipAddr(), http: a.HTTP, dns: a.DNS}
+}
+
+// Move makes an agent that was stopped come back at other addresses for agents.
+func (a *Agent) Move() {
+	a.settings.ports = &fixedPorts{server: anyPort, gossip: anyPort, http: a.HTTP, dns: a.DNS}
+}
+
+// Swap makes two agents that were stopped come back at each other's addresses for
+// agents.
+func Swap(a, b *Agent) {
+	one, other := *a.settings.ports, *b.settings.ports
+	a.settings.ports.server, a.settings.ports.gossip = other.server, other.gossip
+	b.settings.ports.server, b.settings.ports.gossip = one.server, one.gossip
+}
 
 // Wipe removes the data of an agent that was stopped, but its ID.
 func (a *Agent) Wipe() {
@@ -131,6 +175,14 @@ func (a *Agent) Wipe() {
 		a.t.Fatal(err)
 	}
 	if err := os.WriteFile(a.settings.folder+"/node-id", []byte(id), 0o600); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+// WipeAll removes the data of an agent that was stopped, and its ID.
+func (a *Agent) WipeAll() {
+	a.t.Helper()
+	if err := errors.Join(os.RemoveAll(a.settings.folder), os.MkdirAll(a.settings.folder, 0o755)); err != nil {
 		a.t.Fatal(err)
 	}
 }
