@@ -24,9 +24,10 @@ type Deps struct {
 	Status  Status
 	Local   Local
 	Agent   Agent
-	// Operator and Snapshots may be missing: their endpoints then say so.
+	// Operator, Snapshots and Why may be missing: their endpoints then say so.
 	Operator  Operator
 	Snapshots Snapshots
+	Why       Why
 	// Telemetry is where requests are counted, and where the log is followed.
 	Telemetry Telemetry
 	Logger    *slog.Logger

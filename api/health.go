@@ -32,7 +32,7 @@ func healthService(c *call) (any, error) {
 			return out // Muster has no peers
 		}
 		for i := range entries {
-			if passing && !allPass(&entries[i]) {
+			if passing && !AllPass(&entries[i]) {
 				continue
 			}
 			if shown := newServiceEntry(&entries[i], c.shownDatacenter()); keep(shown) {
@@ -43,9 +43,9 @@ func healthService(c *call) (any, error) {
 	}}, nil
 }
 
-// allPass reports whether every check of e passes, which is more than that none
+// AllPass reports whether every check of e passes, which is more than that none
 // of them is known to be bad.
-func allPass(e *health.Entry) bool {
+func AllPass(e *health.Entry) bool {
 	for _, check := range e.Checks {
 		if check.Status != health.Passing {
 			return false

@@ -62,6 +62,7 @@ func resources() []route {
 		{pattern: "/v1/catalog/service/*", verbs: get(catalogService), copies: copyFollowed},
 		{pattern: "/v1/catalog/node/*", verbs: get(catalogNode)},
 		{pattern: "/v1/catalog/node-services/*", verbs: get(catalogNodeServices)},
+		{pattern: "/v1/catalog/why/*", verbs: get(byWhy(catalogWhy))},
 
 		{pattern: "/v1/health/node/*", verbs: get(healthNode)},
 		{pattern: "/v1/health/checks/*", verbs: get(healthChecks)},
@@ -94,6 +95,7 @@ func resources() []route {
 		{pattern: "/v1/agent/check/update/*", verbs: put(updateCheck)},
 		{pattern: "/v1/agent/health/service/id/*", verbs: get(agentHealthByID)},
 		{pattern: "/v1/agent/health/service/name/*", verbs: get(agentHealthByName)},
+		{pattern: "/v1/agent/why/service/*", verbs: get(byWhy(agentWhy))},
 
 		{pattern: "/v1/status/leader", verbs: get(statusLeader)},
 		{pattern: "/v1/status/peers", verbs: get(statusPeers)},
