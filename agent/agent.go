@@ -360,6 +360,7 @@ func (a *Agent) openEdges() error {
 
 		Operator:  operator{a},
 		Snapshots: archives{a},
+		Why:       explainer{a},
 
 		Telemetry: a.telemetry,
 		Logger:    a.part("http"),
