@@ -226,20 +226,20 @@ func (a *Agent) attended(ctx context.Context, from string, send func(rpc.Reply) 
 func (a *Agent) attend(ctx context.Context) error {
 	changed, cancel := a.pool.Subscribe()
 	defer cancel()
-	open := map[string]context.CancelFunc{}
+	open := map[string]*attendance{}
 	defer func() {
-		for _, end := range open {
-			end()
+		for _, call := range open {
+			call.end()
 		}
 	}()
-	broken := make(chan string)
+	broken := make(chan *attendance)
 	look := time.NewTicker(attendInterval)
 	defer look.Stop()
 	for {
 		wanted := a.attendees()
-		for id, end := range open {
+		for id, call := range open {
 			if !wanted[id] {
-				end()
+				call.end()
 				delete(open, id)
 			}
 		}
@@ -248,11 +248,12 @@ func (a *Agent) attend(ctx context.Context) error {
 				continue
 			}
 			callCtx, end := context.WithCancel(ctx)
-			open[id] = end
+			call := &attendance{id: id, end: end}
+			open[id] = call
 			go func() {
 				a.attendOne(callCtx, id)
 				select {
-				case broken <- id:
+				case broken <- call:
 				case <-ctx.Done():
 				}
 			}()
@@ -262,11 +263,12 @@ func (a *Agent) attend(ctx context.Context) error {
 			return nil
 		case <-changed:
 		case <-look.C:
-		case id := <-broken:
-			if end := open[id]; end != nil {
-				end()
-				delete(open, id)
+		case call := <-broken:
+			if open[call.id] != call {
+				continue // it was ended here, and there may be another one by now
 			}
+			call.end()
+			delete(open, call.id)
 			// What broke is tried again at the next look, or when members change.
 			select {
 			case <-ctx.Done():
@@ -276,6 +278,12 @@ func (a *Agent) attend(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// attendance is one call that is kept open to a server.
+type attendance struct {
+	id  string
+	end context.CancelFunc
 }
 
 // attendees are the servers whose calls this agent keeps open.
