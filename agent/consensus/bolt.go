@@ -1,322 +1,167 @@
 package consensus
 
 import (
-	"encoding/binary"
-	"errors"
-	"fmt"
-	"math"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
 )
 
-// boltStore keeps Raft's log and its stable values in a bolt file. The file is
-// that of raft-boltdb: each can go on with what the other wrote. It is another
-// program for the same form because that one looks up every entry in a
-// transaction of its own, and makes a new decoder for it; at a start each
-// entry is read three times.
+// boltStore is raft-boltdb's store, of which two things are made lighter: what
+// bolt has mapped of the file is given back now and then, and Raft's search for
+// configurations, when it starts, does not read again what was just checked.
 type boltStore struct {
-	db *bbolt.DB
+	*raftboltdb.BoltStore
+	path string // absolute, and without links
 
-	// encoded is where entries are encoded. It belongs to the transaction that
-	// writes, of which bolt has one at a time.
-	encoded []byte
+	// mapping is held by calls after which bolt may have mapped the file
+	// elsewhere: those that write. Who holds it knows that the mapping stays.
+	mapping sync.Mutex
 	// charged is about how many bytes of the file the process has mapped since
 	// release.
 	charged atomic.Int64
+	// next is the entry after the one that was read last.
+	next atomic.Uint64
 
-	ahead ahead
+	// search is not nil while Raft starts.
+	search atomic.Pointer[search]
 }
 
 var (
 	_ raft.LogStore    = (*boltStore)(nil)
 	_ raft.StableStore = (*boltStore)(nil)
-
-	logBucketName  = []byte(logBucket)
-	confBucketName = []byte(confBucket)
-
-	// errNotFound says that the stable store has no such key. Raft looks at the
-	// text.
-	errNotFound = errors.New("not found")
 )
-
-// ahead are entries that were read before they were asked for, because those
-// before them were asked for in turn.
-type ahead struct {
-	lock    sync.Mutex
-	entries []raft.Log
-	// next is the entry after the one that was asked for last.
-	next uint64
-	// writes counts the changes of the log: what was read before one is not kept
-	// after it.
-	writes uint64
-}
-
-// take returns an entry that was read ahead. If there is none it reports
-// whether it is worth reading more than the one, and the number of changes so
-// far.
-func (a *ahead) take(index uint64, into *raft.Log) (found, inTurn bool, writes uint64) {
-	a.lock.Lock()
-	defer a.lock.Unlock()
-	inTurn = index == a.next
-	a.next = index + 1
-	for len(a.entries) > 0 && a.entries[0].Index < index {
-		a.entries = a.entries[1:]
-	}
-	if len(a.entries) == 0 || a.entries[0].Index != index {
-		a.entries = nil
-		return false, inTurn, a.writes
-	}
-	*into = a.entries[0]
-	a.entries = a.entries[1:]
-	return true, inTurn, a.writes
-}
-
-// keep remembers entries for the next calls, unless the log was changed since
-// they were read.
-func (a *ahead) keep(entries []raft.Log, writes uint64) {
-	a.lock.Lock()
-	defer a.lock.Unlock()
-	if a.writes == writes {
-		a.entries = entries
-	}
-}
-
-// forget drops what was read ahead: the log changes.
-func (a *ahead) forget() {
-	a.lock.Lock()
-	defer a.lock.Unlock()
-	a.writes++
-	a.entries = nil
-}
 
 // newBoltStore opens the file at path.
 func newBoltStore(path string, options *bbolt.Options) (*boltStore, error) {
-	db, err := bbolt.Open(path, 0o600, options)
+	db, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: options, MsgpackUseNewTimeFormat: true})
 	if err != nil {
 		return nil, err
 	}
-	s := &boltStore{db: db}
-	if err := s.makeBuckets(); err != nil {
-		return nil, errors.Join(err, db.Close())
+	s := &boltStore{BoltStore: db, path: path}
+	if absolute, err := filepath.Abs(path); err == nil {
+		s.path = absolute
+	}
+	if real, err := filepath.EvalSymlinks(s.path); err == nil {
+		s.path = real
 	}
 	// bolt has looked at every page, to find the free ones.
 	s.release()
 	return s, nil
 }
 
-// makeBuckets makes the buckets, and writes nothing if they are there.
-func (s *boltStore) makeBuckets() error {
-	missing := false
-	err := s.db.View(func(tx *bbolt.Tx) error {
-		missing = tx.Bucket(logBucketName) == nil || tx.Bucket(confBucketName) == nil
-		return nil
-	})
-	if err != nil || !missing {
-		return err
-	}
-	return s.db.Update(func(tx *bbolt.Tx) error {
-		_, err := tx.CreateBucketIfNotExists(logBucketName)
-		if err != nil {
-			return err
-		}
-		_, err = tx.CreateBucketIfNotExists(confBucketName)
-		return err
-	})
-}
-
-// Close closes the file.
-func (s *boltStore) Close() error { return s.db.Close() }
-
-// FirstIndex returns the index of the first entry, or 0 if there is none.
-func (s *boltStore) FirstIndex() (uint64, error) {
-	return s.end(func(c *bbolt.Cursor) ([]byte, []byte) { return c.First() })
-}
-
-// LastIndex returns the index of the last entry, or 0 if there is none.
-func (s *boltStore) LastIndex() (uint64, error) {
-	return s.end(func(c *bbolt.Cursor) ([]byte, []byte) { return c.Last() })
-}
-
-func (s *boltStore) end(seek func(*bbolt.Cursor) (key, value []byte)) (index uint64, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
-		if key, _ := seek(tx.Bucket(logBucketName).Cursor()); key != nil {
-			index = binary.BigEndian.Uint64(key)
-		}
-		return nil
-	})
-	return index, err
-}
-
-// GetLog reads an entry. Who reads one after the other has them read in groups.
+// GetLog reads an entry.
 func (s *boltStore) GetLog(index uint64, into *raft.Log) error {
-	found, inTurn, writes := s.ahead.take(index, into)
-	if found {
+	if search := s.search.Load(); search != nil && search.passes(index) {
+		*into = raft.Log{Index: index, Type: raft.LogCommand}
 		return nil
 	}
-	to := index
-	if inTurn {
-		to = index + min(readAhead, math.MaxUint64-index)
+	err := s.BoltStore.GetLog(index, into)
+	if s.next.Swap(index+1) == index {
+		s.charge(len(into.Data) + len(into.Extensions) + entryOverhead)
+	} else {
+		s.charge(touchedAround)
 	}
-	var more []raft.Log
-	size := 0
-	err := s.each(index, to, func(key uint64, value []byte) error {
-		size += len(value)
-		var entry raft.Log
-		err := decodeEntry(value, &entry)
-		if key == index {
-			*into, found = entry, err == nil
-			return err
-		}
-		if err != nil || size > readAheadBytes {
-			return errEnough // it is told when it is asked for
-		}
-		if more == nil {
-			more = make([]raft.Log, 0, readAhead)
-		}
-		more = append(more, entry)
-		return nil
-	})
-	switch {
-	case err != nil && !errors.Is(err, errEnough):
-		return err
-	case !found:
-		return raft.ErrLogNotFound
-	}
-	if len(more) > 0 {
-		s.ahead.keep(more, writes)
-	}
-	return nil
-}
-
-// errEnough ends each early.
-var errEnough = errors.New("enough")
-
-// each calls f with the encoded entries from an index to another, in order. The
-// bytes are the file's own: they are gone when f returns.
-func (s *boltStore) each(from, to uint64, f func(index uint64, value []byte) error) error {
-	size := 0
-	err := s.db.View(func(tx *bbolt.Tx) error {
-		c := tx.Bucket(logBucketName).Cursor()
-		for key, value := c.Seek(indexKey(from)); key != nil; key, value = c.Next() {
-			index := binary.BigEndian.Uint64(key)
-			if index > to {
-				return nil
-			}
-			size += len(value)
-			if err := f(index, value); err != nil || index == to {
-				return err
-			}
-		}
-		return nil
-	})
-	s.charge(size)
 	return err
 }
 
-// StoreLog stores an entry.
+// StoreLog stores an entry, and syncs it to disk.
 func (s *boltStore) StoreLog(entry *raft.Log) error { return s.StoreLogs([]*raft.Log{entry}) }
 
 // StoreLogs stores entries, all or none, and syncs them to disk.
 func (s *boltStore) StoreLogs(entries []*raft.Log) error {
-	s.ahead.forget()
 	size := 0
-	err := s.db.Update(func(tx *bbolt.Tx) error {
-		bucket := tx.Bucket(logBucketName)
-		// Entries come in order, so a page that was filled is not touched again.
-		bucket.FillPercent = 1
-		for _, entry := range entries {
-			size += len(entry.Data) + len(entry.Extensions) + entryOverhead
-		}
-		if cap(s.encoded) < size {
-			s.encoded = make([]byte, 0, size)
-		}
-		// bolt reads the values when the transaction ends.
-		buffer := s.encoded[:0]
-		for _, entry := range entries {
-			begin := len(buffer)
-			buffer = appendEntry(buffer, entry)
-			if err := bucket.Put(indexKey(entry.Index), buffer[begin:len(buffer):len(buffer)]); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if cap(s.encoded) > maxKeptEncoded {
-		s.encoded = nil
+	for _, entry := range entries {
+		size += len(entry.Data) + len(entry.Extensions) + entryOverhead
 	}
-	s.charge(size)
-	return err
+	return s.write(size, func() error { return s.BoltStore.StoreLogs(entries) })
 }
 
 // DeleteRange removes the entries from an index to another.
 func (s *boltStore) DeleteRange(first, last uint64) error {
-	s.ahead.forget()
-	err := s.db.Update(func(tx *bbolt.Tx) error {
-		c := tx.Bucket(logBucketName).Cursor()
-		for key, _ := c.Seek(indexKey(first)); key != nil && binary.BigEndian.Uint64(key) <= last; key, _ = c.Next() {
-			if err := c.Delete(); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	s.release()
-	return err
+	// bolt reads all that it removes.
+	return s.write(maxMapped, func() error { return s.BoltStore.DeleteRange(first, last) })
 }
 
 // Set stores a value and syncs it to disk.
 func (s *boltStore) Set(key, value []byte) error {
-	return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(confBucketName).Put(key, value) })
-}
-
-// Get reads a value.
-func (s *boltStore) Get(key []byte) (value []byte, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
-		stored := tx.Bucket(confBucketName).Get(key)
-		if stored == nil {
-			return errNotFound
-		}
-		value = append(value, stored...)
-		return nil
-	})
-	return value, err
+	return s.write(len(value), func() error { return s.BoltStore.Set(key, value) })
 }
 
 // SetUint64 stores a number and syncs it to disk.
-func (s *boltStore) SetUint64(key []byte, value uint64) error { return s.Set(key, indexKey(value)) }
-
-// GetUint64 reads a number.
-func (s *boltStore) GetUint64(key []byte) (uint64, error) {
-	value, err := s.Get(key)
-	if err != nil {
-		return 0, err
-	}
-	if len(value) != 8 {
-		return 0, fmt.Errorf("the value of %s has %d bytes, not 8", key, len(value))
-	}
-	return binary.BigEndian.Uint64(value), nil
+func (s *boltStore) SetUint64(key []byte, value uint64) error {
+	return s.write(8, func() error { return s.BoltStore.SetUint64(key, value) })
 }
 
-func indexKey(index uint64) []byte { return binary.BigEndian.AppendUint64(nil, index) }
+// Close closes the file.
+func (s *boltStore) Close() error {
+	s.mapping.Lock()
+	defer s.mapping.Unlock()
+	return s.BoltStore.Close()
+}
+
+// write calls a function that stores about so many bytes.
+func (s *boltStore) write(size int, do func() error) error {
+	s.mapping.Lock()
+	err := do()
+	s.mapping.Unlock()
+	s.charge(size + touchedAround)
+	return err
+}
 
 // charge counts a transaction that touched about so many bytes, and gives the
 // pages of the file back now and then.
 func (s *boltStore) charge(bytes int) {
-	if s.charged.Add(int64(bytes)+touchedAround) >= maxMapped {
+	if s.charged.Add(int64(bytes)) >= maxMapped {
 		s.release()
 	}
 }
 
 // release takes the pages of the file out of this process. They stay in the
-// kernel's cache, which hands them out again when they are read.
+// kernel's cache, which hands them out again when they are read. While somebody
+// writes, nothing is done: that may take as long as the disk hangs.
 func (s *boltStore) release() {
+	if !s.mapping.TryLock() {
+		return
+	}
+	defer s.mapping.Unlock()
 	s.charged.Store(0)
-	// A transaction keeps the mapping where it is.
-	_ = s.db.View(func(tx *bbolt.Tx) error {
-		unmapPages(s.db.Info().Data, int(tx.Size()))
-		return nil
-	})
+	unmapPages(s.path)
+}
+
+// search is what Raft's search for configurations need not read: it goes
+// through its log when it starts, entry by entry, and of those that are no
+// configuration it looks at nothing but their kind. What is passed over was read
+// and checked just before.
+type search struct {
+	mu sync.Mutex
+	// next is the entry that Raft will ask for, and last the last one.
+	next, last uint64
+	// others are the entries that are no commands, in order, from next on.
+	others []uint64
+	over   bool
+}
+
+// passes reports whether an entry is a command, and the one that the search has
+// come to. Raft asks for the last entry first, which is read; the search is over
+// when it gets there again, or when any other is asked for out of turn.
+func (s *search) passes(index uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.over || index == s.last && index != s.next:
+		return false
+	case index != s.next || index == s.last:
+		s.over = true
+		return false
+	}
+	s.next++
+	if len(s.others) > 0 && s.others[0] == index {
+		s.others = s.others[1:]
+		return false
+	}
+	return true
 }

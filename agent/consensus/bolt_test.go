@@ -3,17 +3,17 @@ package consensus
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"math"
+	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 )
 
 // newBolt opens a store in a folder of its own.
@@ -25,6 +25,31 @@ func newBolt(t testing.TB) *boltStore {
 	}
 	t.Cleanup(func() { _ = s.Close() })
 	return s
+}
+
+// newLog makes a log file with some entries.
+func newLog(t testing.TB, entries []*raft.Log) (path string) {
+	t.Helper()
+	s := newBolt(t)
+	if err := errors.Join(s.StoreLogs(entries), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return s.path
+}
+
+// lookThrough looks through the log file at path.
+func lookThrough(path string, from uint64, check func([]byte) error) (*look, error) {
+	l := newLook(from, check)
+	return l, l.finish(checkPages(path, os.Getpagesize(), l.entry))
+}
+
+// encoded is an entry as raft-boltdb stores it.
+func encoded(t testing.TB, e *raft.Log) (b []byte) {
+	t.Helper()
+	if err := codec.NewEncoderBytes(&b, &codec.MsgpackHandle{}).Encode(e); err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // entriesOfAllForms have every length and time that is stored in a form of its own.
@@ -49,198 +74,41 @@ func entriesOfAllForms() []*raft.Log {
 	return all
 }
 
-// The stored form of an entry is that of raft-boltdb, to the byte.
-func TestEntriesAreStoredAsRaftBoltStoresThem(t *testing.T) {
-	for _, e := range entriesOfAllForms() {
-		var want []byte
-		if err := codec.NewEncoderBytes(&want, &codec.MsgpackHandle{}).Encode(e); err != nil {
-			t.Fatal(err)
-		}
-		got := appendEntry(nil, e)
-		if !bytes.Equal(got, want) {
-			t.Errorf("%+v is stored as %.100q, want %.100q", e, got, want)
-		}
-		if len(got) > len(e.Data)+len(e.Extensions)+entryOverhead {
-			t.Errorf("%+v takes %d bytes, more than is reckoned with", e, len(got))
-		}
-	}
-}
-
-// What one of the two stores wrote the other one reads and goes on with.
-func TestBoltFileIsThatOfRaftBolt(t *testing.T) {
+// What is stored is read from the pages of the file as the library reads it.
+func TestEntriesAreReadAsTheLibraryReadsThem(t *testing.T) {
 	all := entriesOfAllForms()
-	path := filepath.Join(t.TempDir(), logFile)
-	ours := func() store {
-		s, err := newBoltStore(path, boltOptions(false))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	theirs := func() store {
-		s, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: boltOptions(false), MsgpackUseNewTimeFormat: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	stored := 0
-	for round, open := range []func() store{theirs, ours, theirs, ours, ours} {
-		s := open()
-		checkStored(t, s, all[:stored], uint64(round))
-		if stored < len(all) {
-			more := all[stored:min(stored+8, len(all))]
-			if err := s.StoreLogs(more); err != nil {
-				t.Fatal(err)
-			}
-			stored += len(more)
-		}
-		if err := s.SetUint64([]byte("term"), uint64(round+1)); err != nil {
-			t.Fatal(err)
-		}
-		checkStored(t, s, all[:stored], uint64(round+1))
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-type store interface {
-	raft.LogStore
-	raft.StableStore
-	Close() error
-}
-
-// checkStored checks that a store has just these entries, from 1 on, and a term.
-func checkStored(t *testing.T, s store, want []*raft.Log, term uint64) {
-	t.Helper()
-	first, err := s.FirstIndex()
-	if err != nil || first != uint64(min(1, len(want))) {
-		t.Fatalf("the first entry is %d, %v", first, err)
-	}
-	last, err := s.LastIndex()
-	if err != nil || last != uint64(len(want)) {
-		t.Fatalf("the last entry is %d, %v, want %d", last, err, len(want))
-	}
-	for i, e := range want {
-		var got raft.Log
-		if err := s.GetLog(uint64(i+1), &got); err != nil {
-			t.Fatalf("entry %d: %v", i+1, err)
-		}
-		wanted := *e
-		if !got.AppendedAt.Equal(wanted.AppendedAt) {
-			t.Errorf("entry %d is of %v, want %v", i+1, got.AppendedAt, wanted.AppendedAt)
-		}
-		got.AppendedAt, wanted.AppendedAt = time.Time{}, time.Time{}
-		if !reflect.DeepEqual(got, wanted) {
-			t.Errorf("entry %d is %.200s, want %.200s", i+1, fmt.Sprint(got), fmt.Sprint(wanted))
-		}
-	}
-	var none raft.Log
-	if err := s.GetLog(uint64(len(want)+1), &none); !errors.Is(err, raft.ErrLogNotFound) {
-		t.Errorf("an entry after the last: %v", err)
-	}
-	got, err := s.GetUint64([]byte("term"))
-	if term == 0 && !isNotFound(err) || term > 0 && (err != nil || got != term) {
-		t.Errorf("the term is %d, %v, want %d", got, err, term)
-	}
-}
-
-// What was read ahead is never returned when the log has another entry there.
-func TestReadAheadIsForgotten(t *testing.T) {
-	s := newBolt(t)
-	write := func(from, to, term uint64) {
-		t.Helper()
-		for i := from; i <= to; i++ {
-			if err := s.StoreLog(&raft.Log{Index: i, Term: term, Data: []byte{byte(i)}}); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	read := func(index, term uint64) {
-		t.Helper()
-		var e raft.Log
-		if err := s.GetLog(index, &e); err != nil || e.Index != index || e.Term != term {
-			t.Fatalf("entry %d is %+v, %v, want it of term %d", index, e, err, term)
-		}
-	}
-	write(1, 100, 1)
-	read(1, 1)
-	read(2, 1)
-	read(3, 1)
-	if len(s.ahead.entries) != readAhead-1 {
-		t.Fatalf("%d entries are read ahead, want %d", len(s.ahead.entries), readAhead-1)
-	}
-	if err := s.DeleteRange(4, 100); err != nil {
-		t.Fatal(err)
-	}
-	var gone raft.Log
-	if err := s.GetLog(4, &gone); !errors.Is(err, raft.ErrLogNotFound) {
-		t.Errorf("entry 4 was removed: %+v, %v", gone, err)
-	}
-	write(4, 50, 2)
-	read(4, 2)
-	read(5, 2)
-	read(6, 2)
-	write(7, 7, 3) // in place of what is there
-	read(7, 3)
-	// Back, on, and not in turn.
-	for _, index := range []uint64{1, 2, 3, 2, 3, 9, 10, 30, 31, 50} {
-		var e raft.Log
-		if err := s.GetLog(index, &e); err != nil || e.Index != index || e.Data[0] != byte(index) {
-			t.Errorf("entry %d is %+v, %v", index, e, err)
-		}
-	}
-	// A read that began before a change keeps nothing.
-	_, _, writes := s.ahead.take(20, new(raft.Log))
-	write(51, 51, 3)
-	s.ahead.keep([]raft.Log{{Index: 21, Term: 9}}, writes)
-	read(21, 2)
-}
-
-// Large entries are not read ahead by the dozen.
-func TestReadAheadIsBounded(t *testing.T) {
-	s := newBolt(t)
-	for i := range uint64(20) {
-		if err := s.StoreLog(&raft.Log{Index: i + 1, Data: make([]byte, readAheadBytes/4)}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i := range uint64(20) {
-		var e raft.Log
-		if err := s.GetLog(i+1, &e); err != nil || e.Index != i+1 {
-			t.Fatalf("entry %d is %d, %v", i+1, e.Index, err)
-		}
-		if n := len(s.ahead.entries); n > 3 {
-			t.Fatalf("%d entries of %d bytes are read ahead", n, readAheadBytes/4)
-		}
-	}
-}
-
-// An open file that holds its buckets is not written to, so that a server can
-// start on a full disk.
-func TestOpeningWritesNothing(t *testing.T) {
-	s := newBolt(t)
-	path := s.db.Path()
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	again, err := newBoltStore(path, boltOptions(false))
+	path := newLog(t, all)
+	s, err := newBoltStore(path, boltOptions(true))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer again.Close()
-	stats := again.db.Stats()
-	if n := stats.TxStats.GetWrite(); n != 0 {
-		t.Errorf("opening wrote %d times", n)
+	defer s.Close()
+	next := uint64(1)
+	err = checkPages(path, os.Getpagesize(), func(key, value []byte) error {
+		var got, want raft.Log
+		if err := errors.Join(parseEntry(value, &got), s.GetLog(next, &want)); err != nil {
+			return err
+		}
+		if !got.AppendedAt.Equal(want.AppendedAt) {
+			t.Errorf("entry %d is of %v, want %v", next, got.AppendedAt, want.AppendedAt)
+		}
+		got.AppendedAt, want.AppendedAt = time.Time{}, time.Time{}
+		if !bytes.Equal(key, number(next)) || !reflect.DeepEqual(got, want) {
+			t.Errorf("entry %d is %.200q, want %.200q", next, got.Data, want.Data)
+		}
+		next++
+		return nil
+	})
+	if err != nil || next != uint64(len(all)+1) {
+		t.Errorf("%d entries of %d, %v", next-1, len(all), err)
 	}
 }
 
 // Bytes that are no entry are an error, never something half read.
 func TestBrokenEntries(t *testing.T) {
-	whole := appendEntry(nil, &raft.Log{Index: 300, Term: 70_000, Data: bytes.Repeat([]byte("d"), 40), Extensions: []byte("x"), AppendedAt: time.Unix(5, 1)})
+	whole := encoded(t, &raft.Log{Index: 300, Term: 70_000, Data: bytes.Repeat([]byte("d"), 40), Extensions: []byte("x"), AppendedAt: time.Unix(5, 1)})
 	for n := range whole {
-		if err := decodeEntry(whole[:n], new(raft.Log)); err == nil {
+		if err := parseEntry(whole[:n], new(raft.Log)); err == nil {
 			t.Errorf("cut off after %d bytes it is taken for whole", n)
 		}
 	}
@@ -253,7 +121,7 @@ func TestBrokenEntries(t *testing.T) {
 		{strings.Replace(string(whole), "AppendedAt\xa8", "AppendedAt\xa7", 1), "7 bytes, which is no time"},
 		{"\x85" + string(whole[1:]), "no Raft entry"},
 	} {
-		err := decodeEntry([]byte(bad.text), new(raft.Log))
+		err := parseEntry([]byte(bad.text), new(raft.Log))
 		if err == nil || !strings.Contains(err.Error(), bad.want) {
 			t.Errorf("%.60q: %v, want %q", bad.text, err, bad.want)
 		}
@@ -261,24 +129,20 @@ func TestBrokenEntries(t *testing.T) {
 }
 
 // FuzzEntry checks that no bytes make the decoder panic, and that what it takes
-// is an entry that is stored and read again.
+// the library takes for the same entry.
 func FuzzEntry(f *testing.F) {
 	for _, e := range entriesOfAllForms() {
 		if len(e.Data) < 300 {
-			f.Add(appendEntry(nil, e))
+			f.Add(encoded(f, e))
 		}
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var e, again raft.Log
-		if decodeEntry(b, &e) != nil {
+		var e, library raft.Log
+		if parseEntry(b, &e) != nil {
 			return
 		}
-		if err := decodeEntry(appendEntry(nil, &e), &again); err != nil || !reflect.DeepEqual(e, again) {
-			t.Errorf("%+v is read again as %+v, %v", e, again, err)
-		}
-		var library raft.Log
 		if err := codec.NewDecoderBytes(b, &codec.MsgpackHandle{}).Decode(&library); err != nil {
-			return // it takes less: bytes for a time in another form
+			t.Fatalf("%q is %+v, and the library cannot read it: %v", b, e, err)
 		}
 		if library.Index != e.Index || library.Term != e.Term || library.Type != e.Type || !bytes.Equal(library.Data, e.Data) {
 			t.Errorf("%q is %+v, and %+v for the library", b, e, library)
@@ -286,42 +150,96 @@ func FuzzEntry(f *testing.F) {
 	})
 }
 
-// BenchmarkReplayLog measures how a log is read from its beginning, as at a
-// start, by this store and by raft-boltdb.
-func BenchmarkReplayLog(b *testing.B) {
-	const entries = 10_000
-	path := filepath.Join(b.TempDir(), logFile)
-	ours, err := newBoltStore(path, boltOptions(false))
-	if err != nil {
-		b.Fatal(err)
-	}
-	for from := uint64(1); from <= entries; from += 100 {
-		var batch []*raft.Log
-		for i := from; i < from+100; i++ {
-			batch = append(batch, &raft.Log{Index: i, Term: 1, Data: make([]byte, 256), AppendedAt: time.Unix(1, 1)})
+// When Raft looks for configurations, commands are passed over; everything else
+// is read, and so is all that is asked for otherwise.
+func TestSearchPassesOverCommands(t *testing.T) {
+	s := newBolt(t)
+	for i := uint64(1); i <= 10; i++ {
+		e := &raft.Log{Index: i, Term: 1, Data: []byte{byte(i)}}
+		if i == 6 {
+			e.Type = raft.LogConfiguration
 		}
-		if err := ours.StoreLogs(batch); err != nil {
-			b.Fatal(err)
+		if err := s.StoreLog(e); err != nil {
+			t.Fatal(err)
 		}
 	}
-	replay := func(s store) func(b *testing.B) {
-		return func(b *testing.B) {
-			b.ReportAllocs()
-			for n := uint64(0); b.Loop(); n++ {
-				if err := s.GetLog(n%entries+1, new(raft.Log)); err != nil {
-					b.Fatal(err)
-				}
-			}
+	read := func(index uint64) bool {
+		t.Helper()
+		var e raft.Log
+		if err := s.GetLog(index, &e); err != nil || e.Index != index || (e.Type == raft.LogConfiguration) != (index == 6) {
+			t.Fatalf("entry %d is %+v, %v", index, e, err)
+		}
+		return len(e.Data) == 1 && e.Data[0] == byte(index) && e.Term == 1
+	}
+	begin := func() { s.search.Store(&search{next: 4, last: 10, others: []uint64{6}}) }
+	begin()
+	for i, index := range []uint64{10, 4, 5, 6, 7, 8, 9, 10, 4, 5, 10} {
+		if whole := read(index); whole != (index == 6 || index == 10 || i > 7) {
+			t.Errorf("read %d, of entry %d: whole is %t", i, index, whole)
 		}
 	}
-	b.Run("ours", replay(ours))
-	if err := ours.Close(); err != nil {
-		b.Fatal(err)
+	for _, first := range []uint64{3, 5, 6, 9, 11} {
+		begin()
+		if first <= 10 {
+			read(first)
+		} else if err := s.GetLog(first, new(raft.Log)); !errors.Is(err, raft.ErrLogNotFound) {
+			t.Errorf("entry %d: %v", first, err)
+		}
+		if !read(4) || !read(5) {
+			t.Errorf("entries are passed over after entry %d was asked for out of turn", first)
+		}
 	}
-	theirs, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: boltOptions(false)})
-	if err != nil {
-		b.Fatal(err)
+	s.search.Store(&search{next: 10, last: 10})
+	if !read(10) || !read(9) {
+		t.Error("a log of one entry is passed over")
 	}
-	defer theirs.Close()
-	b.Run("raft-boltdb", replay(theirs))
+}
+
+// A server that starts reads of its log, before anything is applied, the last
+// entry and what is no command.
+func TestStartReadsNoCommands(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "raft")
+	n := open(t, alone(dir, new(counter)))
+	bootstrap(t, n)
+	apply(t, n, 50)
+	stop(t, n)
+	cfg := alone(dir, new(counter))
+	log := new(readsLog)
+	cfg.faults.log = func(store raft.LogStore) raft.LogStore {
+		log.LogStore = store
+		return log
+	}
+	n = open(t, cfg)
+	await(t, n)
+	_, count := cfg.FSM.(*counter).state()
+	last := n.raft.LastIndex()
+	stop(t, n)
+	if count != 50 {
+		t.Errorf("%d numbers", count)
+	}
+	// Checks look for the last one, and so does Raft. Raft looks at all, and then
+	// applies all.
+	if log.empty < 50-1 || log.empty > 50 || log.whole < 50 || log.whole > int(last)+10 {
+		t.Errorf("%d entries were passed over, %d read, the last is %d", log.empty, log.whole, last)
+	}
+}
+
+// readsLog counts what is read of a log.
+type readsLog struct {
+	raft.LogStore
+	mu           sync.Mutex
+	empty, whole int
+}
+
+// GetLog reads an entry.
+func (s *readsLog) GetLog(index uint64, into *raft.Log) error {
+	err := s.LogStore.GetLog(index, into)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if into.Term == 0 {
+		s.empty++
+	} else {
+		s.whole++
+	}
+	return err
 }

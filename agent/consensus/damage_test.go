@@ -343,7 +343,7 @@ func FuzzCheckPages(f *testing.F) {
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if checkPages(path, page) != nil {
+		if checkPages(path, page, nil) != nil {
 			return
 		}
 		// What passes can be read by bolt, which panics otherwise.
@@ -419,7 +419,7 @@ func TestLogThatLostFreePages(t *testing.T) {
 	stop(t, n)
 	path := filepath.Join(dir, logFile)
 	pageSize := os.Getpagesize()
-	if err := checkPages(path, pageSize); err != nil {
+	if err := checkPages(path, pageSize, nil); err != nil {
 		t.Fatal(err)
 	}
 	file, err := os.Open(path)

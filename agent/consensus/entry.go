@@ -1,7 +1,6 @@
 package consensus
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -18,87 +17,12 @@ import (
 const (
 	entryFields = 0x80 | 6 // a map of six
 
-	// entryOverhead is how many bytes an entry has at most beside Data and
+	// entryOverhead is about how many bytes an entry has beside Data and
 	// Extensions.
-	entryOverhead = 96
+	entryOverhead = 80
 )
 
-// appendEntry appends the stored form of an entry.
-func appendEntry(b []byte, e *raft.Log) []byte {
-	b = append(b, entryFields)
-	b = append(b, "\xaaAppendedAt"...)
-	b = appendTime(b, e.AppendedAt)
-	b = append(b, "\xa4Data"...)
-	b = appendRaw(b, e.Data)
-	b = append(b, "\xaaExtensions"...)
-	b = appendRaw(b, e.Extensions)
-	b = append(b, "\xa5Index"...)
-	b = appendNumber(b, e.Index)
-	b = append(b, "\xa4Term"...)
-	b = appendNumber(b, e.Term)
-	b = append(b, "\xa4Type"...)
-	return appendNumber(b, uint64(e.Type))
-}
-
-func appendTime(b []byte, t time.Time) []byte {
-	if t.IsZero() {
-		return append(b, 0xc0)
-	}
-	seconds, nanoseconds := t.Unix(), uint64(t.Nanosecond())
-	switch {
-	case seconds < 0 || seconds>>34 != 0:
-		b = append(b, 0xac)
-		b = binary.BigEndian.AppendUint32(b, uint32(nanoseconds))
-		return binary.BigEndian.AppendUint64(b, uint64(seconds))
-	case nanoseconds != 0 || seconds > math.MaxUint32:
-		b = append(b, 0xa8)
-		return binary.BigEndian.AppendUint64(b, nanoseconds<<34|uint64(seconds))
-	}
-	b = append(b, 0xa4)
-	return binary.BigEndian.AppendUint32(b, uint32(seconds))
-}
-
-func appendRaw(b, raw []byte) []byte {
-	switch n := len(raw); {
-	case raw == nil:
-		return append(b, 0xc0)
-	case n < 32:
-		b = append(b, 0xa0|byte(n))
-	case n <= math.MaxUint16:
-		b = append(b, 0xda)
-		b = binary.BigEndian.AppendUint16(b, uint16(n))
-	default:
-		b = append(b, 0xdb)
-		b = binary.BigEndian.AppendUint32(b, uint32(n))
-	}
-	return append(b, raw...)
-}
-
-func appendNumber(b []byte, n uint64) []byte {
-	switch {
-	case n <= math.MaxInt8:
-		return append(b, byte(n))
-	case n <= math.MaxUint8:
-		return append(b, 0xcc, byte(n))
-	case n <= math.MaxUint16:
-		return binary.BigEndian.AppendUint16(append(b, 0xcd), uint16(n))
-	case n <= math.MaxUint32:
-		return binary.BigEndian.AppendUint32(append(b, 0xce), uint32(n))
-	}
-	return binary.BigEndian.AppendUint64(append(b, 0xcf), n)
-}
-
 var errCutOff = errors.New("it is cut off")
-
-// decodeEntry reads the stored form of an entry into e, which shares nothing
-// with b.
-func decodeEntry(b []byte, e *raft.Log) error {
-	if err := parseEntry(b, e); err != nil {
-		return err
-	}
-	e.Data, e.Extensions = bytes.Clone(e.Data), bytes.Clone(e.Extensions)
-	return nil
-}
 
 // parseEntry reads the stored form of an entry into e, whose bytes are those of
 // b.

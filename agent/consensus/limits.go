@@ -91,26 +91,17 @@ const (
 	// sending them to followers reads no disk.
 	cachedEntries = 512
 
-	// readAhead is how many entries are read at once when they are asked for in
-	// turn, beyond the first and up to readAheadBytes; it is what a follower is
-	// sent at once.
-	readAhead      = 63
-	readAheadBytes = 256 << 10
-
-	// maxKeptEncoded bounds in bytes the memory for encoded entries that is kept
-	// for the next ones.
-	maxKeptEncoded = 64 << 10
-
 	// maxMapped is how many bytes of the log file, about, may count as memory of
-	// this process before they are given back to the kernel's cache. A
-	// transaction counts touchedAround beside what it reads: the kernel maps
-	// pages in groups.
+	// this process before they are given back to the kernel's cache. What is
+	// read in turn counts by its size; other transactions count touchedAround
+	// besides: the kernel maps pages in groups.
 	maxMapped     = 16 << 20
 	touchedAround = 64 << 10
 
-	// checkShare is how many entries are worth a goroutine when a log is looked
-	// through.
-	checkShare = 1024
+	// lookBytes and lookEntries are how much is handed to a processor at once
+	// when a log is looked through.
+	lookBytes   = 256 << 10
+	lookEntries = 1024
 
 	// transportTimeout bounds one call between servers. Installing a snapshot
 	// may take longer, by its size.

@@ -120,6 +120,11 @@ func startRaft(config *raft.Config, fsm *watchedFSM, s *stores, transport raft.T
 			r, err = nil, s.damage(fmt.Errorf("it cannot be read by Raft: %v", cause))
 		}
 	}()
+	if s.bolt != nil && s.looked != nil {
+		s.bolt.search.Store(s.looked.search())
+		defer s.bolt.search.Store(nil)
+		s.looked = nil
+	}
 	r, err = raft.NewRaft(config, fsm, s.log, s.stable, s.snapshots, transport)
 	switch {
 	case err == nil:

@@ -51,14 +51,18 @@ type pageChecker struct {
 	pages    uint64 // how many there are, free ones too
 	seen     []bool // by page
 	buckets  map[string]bool
+	// entry, if it is not nil, is shown each entry of the log, in order. The
+	// bytes are good until it returns.
+	entry func(key, value []byte) error
 	// kept is memory for pages by their depth: that of a page is used again for
 	// the next one as deep, when all below it was checked.
 	kept [maxTreeDepth + 1][]byte
 }
 
 // checkPages checks that the file at path is whole: every page is there, is
-// what it should be, and is used once; keys are in order.
-func checkPages(path string, pageSize int) error {
+// what it should be, and is used once; keys are in order. If entry is not nil,
+// it is shown the entries of the log, and its error ends the check.
+func checkPages(path string, pageSize int, entry func(key, value []byte) error) error {
 	file, err := os.Open(path)
 	if err != nil {
 		return err
@@ -68,7 +72,7 @@ func checkPages(path string, pageSize int) error {
 	if err != nil {
 		return err
 	}
-	c := &pageChecker{file: file, size: info.Size(), pageSize: pageSize, buckets: make(map[string]bool)}
+	c := &pageChecker{file: file, size: info.Size(), pageSize: pageSize, buckets: make(map[string]bool), entry: entry}
 	if pageSize < pageHeader+metaBytes {
 		return fmt.Errorf("its pages of %d bytes are too small", pageSize)
 	}
@@ -249,6 +253,11 @@ func (c *pageChecker) leaf(data []byte, count int, bucket string, depth int, whe
 		}
 		last = key
 		if number.Uint32(element)&bucketElement == 0 {
+			if bucket == logBucket && c.entry != nil {
+				if err := c.entry(key, value); err != nil {
+					return err
+				}
+			}
 			continue
 		}
 		if bucket != "" {

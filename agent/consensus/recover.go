@@ -38,7 +38,7 @@ func Inspect(dir string) (Inspection, error) {
 	if _, err := os.Stat(path); err != nil {
 		return Inspection{}, fmt.Errorf("cannot open the Raft log: %w", err)
 	}
-	if err := checkLog(path, dir); err != nil {
+	if _, err := checkLog(path, dir, nil); err != nil {
 		return Inspection{}, err
 	}
 	db, err := openBolt(path, dir, true)
@@ -185,6 +185,7 @@ func (s *stores) recover(cfg Config, config *raft.Config, peers []Peer) (err err
 	if err := raft.RecoverCluster(config, cfg.FSM, s.log, s.stable, s.snapshots, transport, configurationOf(peers)); err != nil {
 		return fmt.Errorf("cannot recover in %s: %w", s.dir, err)
 	}
+	s.looked = nil
 	s.entries.cutting.Store(false) // the log is empty, and its end in the snapshot
 	return s.fresh.clear()         // whoever recovers by hand has said who votes
 }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 
 	"github.com/hashicorp/go-hclog"
@@ -45,6 +44,7 @@ type stores struct {
 	faults    Faults
 	fresh     *freshness
 	bolt      *boltStore // what all is stored in, nil in memory
+	looked    *look      // what was found in the log, nil when it is out of date
 
 	watch   *diskWatch
 	entries *watchedLog    // under log
@@ -68,11 +68,11 @@ func openStores(cfg Config, logger hclog.Logger) (*stores, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make the Raft folder: %w", err)
 	}
-	db, err := openLog(dir)
+	db, looked, err := openLog(dir, cfg.CheckEntry)
 	if err != nil {
 		return nil, err
 	}
-	s, err := assemble(cfg, db, logger)
+	s, err := assemble(cfg, db, looked, logger)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -114,7 +114,7 @@ func (s *stores) watchOver(log raft.LogStore, stable raft.StableStore, path stri
 
 // assemble puts together the stores of a folder whose log is open, and checks
 // that they fit.
-func assemble(cfg Config, db *boltStore, logger hclog.Logger) (*stores, error) {
+func assemble(cfg Config, db *boltStore, looked *look, logger hclog.Logger) (*stores, error) {
 	dir := cfg.Dir
 	files, err := raft.NewFileSnapshotStoreWithLogger(dir, RetainedSnapshots, logger)
 	if err != nil {
@@ -132,7 +132,7 @@ func assemble(cfg Config, db *boltStore, logger hclog.Logger) (*stores, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &stores{dir: dir, file: db, bolt: db, room: free, faults: cfg.Faults, fresh: fresh, snapshots: &newestSnapshot{
+	s := &stores{dir: dir, file: db, bolt: db, looked: looked, room: free, faults: cfg.Faults, fresh: fresh, snapshots: &newestSnapshot{
 		SnapshotStore: &tidySnapshots{SnapshotStore: files, dir: dir, room: free},
 	}}
 	s.watchOver(db, db, filepath.Join(dir, logFile), cfg.faults, logger)
@@ -148,8 +148,11 @@ func assemble(cfg Config, db *boltStore, logger hclog.Logger) (*stores, error) {
 		s.entries.configurations.add(meta.ConfigurationIndex)
 	}
 	s.snapshots.configured = s.entries.configurations.add
-	if err := s.checkHistory(newest, cfg.CheckEntry); err != nil {
+	if err := s.checkHistory(newest); err != nil {
 		return nil, err
+	}
+	for _, index := range looked.configurations {
+		s.entries.configurations.add(index)
 	}
 	if err := s.undoHalfBootstrap(); err != nil {
 		return nil, err
@@ -161,24 +164,27 @@ func assemble(cfg Config, db *boltStore, logger hclog.Logger) (*stores, error) {
 	return s, nil
 }
 
-// openLog opens the log file of a folder, and makes it in an empty one.
-func openLog(dir string) (*boltStore, error) {
+// openLog opens the log file of a folder, and makes it in an empty one. What is
+// in it was looked through then.
+func openLog(dir string, check func([]byte) error) (*boltStore, *look, error) {
 	path := filepath.Join(dir, logFile)
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		if err := makeLog(dir); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	case err != nil:
-		return nil, fmt.Errorf("cannot open the Raft log: %w", err)
+		return nil, nil, fmt.Errorf("cannot open the Raft log: %w", err)
 	case info.Size() == 0:
-		return nil, damaged(path, dir, errors.New("the file is empty"))
+		return nil, nil, damaged(path, dir, errors.New("the file is empty"))
 	}
-	if err := checkLog(path, dir); err != nil {
-		return nil, err
+	looked, err := checkLog(path, dir, check)
+	if err != nil {
+		return nil, nil, err
 	}
-	return openBolt(path, dir, false)
+	db, err := openBolt(path, dir, false)
+	return db, looked, err
 }
 
 // makeLog makes an empty log file, if nothing else is stored that it belonged
@@ -231,7 +237,7 @@ func openBolt(path, dir string, readOnly bool) (db *boltStore, err error) {
 			db, err = nil, damaged(path, dir, fmt.Errorf("%v", cause))
 		}
 	}()
-	db, err = newBoltStore(path, boltOptions(false))
+	db, err = newBoltStore(path, boltOptions(readOnly))
 	if err != nil {
 		return nil, boltError(path, dir, err)
 	}
@@ -240,8 +246,9 @@ func openBolt(path, dir string, readOnly bool) (db *boltStore, err error) {
 
 // checkLog reads the whole structure of the log file before bolt does: bolt
 // panics in a goroutine of its own, or runs into memory that is not there, when
-// a page is not what it should be.
-func checkLog(path, dir string) (err error) {
+// a page is not what it should be. In the same pass it looks through the entries
+// after the newest snapshot.
+func checkLog(path, dir string, check func([]byte) error) (_ *look, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			err = damaged(path, dir, fmt.Errorf("%v", cause))
@@ -251,13 +258,22 @@ func checkLog(path, dir string) (err error) {
 	// head.
 	lock, err := bbolt.Open(path, 0o600, boltOptions(true))
 	if err != nil {
-		return boltError(path, dir, err)
+		return nil, boltError(path, dir, err)
 	}
 	defer lock.Close()
-	if err := checkPages(path, lock.Info().PageSize); err != nil {
-		return damaged(path, dir, err)
+	names, err := snapshotNames(dir)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	var newest snapshotName
+	if len(names) > 0 {
+		newest = names[0]
+	}
+	looked := newLook(newest.index+1, check)
+	if err := looked.finish(checkPages(path, lock.Info().PageSize, looked.entry)); err != nil {
+		return nil, damaged(path, dir, err)
+	}
+	return looked, nil
 }
 
 // boltError says what an error of opening the log file means.
@@ -289,7 +305,7 @@ func (s *stores) snapshotDamage(cause error) error {
 
 // checkHistory checks that snapshot and log are of one history without a gap:
 // every entry after the snapshot is there, and the term is known.
-func (s *stores) checkHistory(newest snapshotName, check func([]byte) error) error {
+func (s *stores) checkHistory(newest snapshotName) error {
 	first, err := s.log.FirstIndex()
 	if err != nil {
 		return s.damage(err)
@@ -318,66 +334,10 @@ func (s *stores) checkHistory(newest snapshotName, check func([]byte) error) err
 	case last > newest.index && first > newest.index+1:
 		return s.damage(fmt.Errorf("the log begins at entry %d, and the newest snapshot, %s, ends at %d", first, newest.text, newest.index))
 	}
-	return s.checkEntries(newest.index+1, last, check)
-}
-
-// checkEntries reads the entries that Raft will read when it starts or when
-// they are committed, and would panic about. A long log is shared out among the
-// processors, since nothing is served until it was read.
-func (s *stores) checkEntries(from, to uint64, check func([]byte) error) error {
-	if to < from {
-		return nil
-	}
-	parts := min(uint64(runtime.GOMAXPROCS(0)), (to-from)/checkShare+1)
-	size := (to-from)/parts + 1
-	errs := make([]error, parts)
-	var group sync.WaitGroup
-	for i := range parts {
-		group.Go(func() {
-			errs[i] = s.checkPart(from+i*size, min(to, from+(i+1)*size-1), check)
-		})
-	}
-	group.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return err // about the first entry that cannot be used
-		}
+	if last > newest.index && (s.looked.from != newest.index+1 || s.looked.last != last) {
+		return s.damage(errNotLooked)
 	}
 	return nil
-}
-
-// checkPart checks some entries, and stops at the first that cannot be used.
-func (s *stores) checkPart(from, to uint64, check func([]byte) error) error {
-	next := from
-	var entry raft.Log
-	err := s.bolt.each(from, to, func(index uint64, value []byte) error {
-		if index != next {
-			return errEnough
-		}
-		next++
-		if err := parseEntry(value, &entry); err != nil {
-			return fmt.Errorf("entry %d cannot be read: %w", index, err)
-		}
-		if entry.Index != index {
-			return fmt.Errorf("entry %d says that it is entry %d", index, entry.Index)
-		}
-		if entry.Type == raft.LogConfiguration && s.entries != nil {
-			s.entries.configurations.add(index)
-		}
-		if entry.Type == raft.LogCommand && check != nil {
-			if err := check(entry.Data); err != nil {
-				return fmt.Errorf("entry %d cannot be applied: %w", index, err)
-			}
-		}
-		return nil
-	})
-	if err == nil || errors.Is(err, errEnough) {
-		if next > to {
-			return nil
-		}
-		err = fmt.Errorf("entry %d cannot be read: %w", next, raft.ErrLogNotFound)
-	}
-	return s.damage(err)
 }
 
 // undoHalfBootstrap makes a server fresh again whose bootstrap was cut short

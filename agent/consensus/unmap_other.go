@@ -3,4 +3,4 @@
 package consensus
 
 // unmapPages does nothing here.
-func unmapPages(uintptr, int) {}
+func unmapPages(string) {}
