@@ -211,9 +211,7 @@ func (a *Agent) attended(ctx context.Context, from string, send func(rpc.Reply) 
 	}
 	select {
 	case <-ctx.Done():
-		if !a.stopping() {
-			a.pool.Probe(from)
-		}
+		a.missed(from)
 		return ctx.Err()
 	case <-a.closing:
 		return &mvcc.Error{Code: mvcc.ShuttingDown, Text: "the server is stopping"}
@@ -314,6 +312,26 @@ func (a *Agent) attendOne(ctx context.Context, id string) {
 		a.router.failed(id)
 	}
 	if answered && mvcc.CodeOf(err) != mvcc.ShuttingDown && a.config.Server {
-		a.pool.Probe(id)
+		a.missed(id)
+	}
+}
+
+// missedPause is between the end of a call that another agent kept open and the
+// first look whether its process is gone, and missedAgain from that to another.
+const missedPause, missedAgain = 20 * time.Millisecond, 200 * time.Millisecond
+
+// missed looks after the agent whose call broke. The sockets of a process that
+// dies are closed one after the other, so its gossip port may still be open when
+// its call ends: that is looked at a little later, and once more if it was.
+func (a *Agent) missed(id string) {
+	for _, pause := range []time.Duration{missedPause, missedAgain} {
+		timer := time.NewTimer(pause)
+		select {
+		case <-a.closing:
+			timer.Stop()
+			return
+		case <-timer.C:
+			a.pool.Probe(id)
+		}
 	}
 }
