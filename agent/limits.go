@@ -35,6 +35,13 @@ const (
 	lockLimit = 2 * time.Second
 	// lockRetry is between two tries for the lock.
 	lockRetry = 50 * time.Millisecond
+	// logRetry is the pause after a log file that could not be changed.
+	logRetry = time.Minute
+	// maxSyslogLines is how many lines wait for the system's log, and syslogDrain
+	// how long those that wait at the end are waited for. Those beyond it are
+	// dropped: a system log that hangs must not hold up the agent.
+	maxSyslogLines = 1024
+	syslogDrain    = time.Second
 	// seenInterval is how often a server writes down that it is here, and seenRetry
 	// the pause after it could not.
 	seenInterval = time.Hour

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -34,16 +35,53 @@ func NewLogger(w io.Writer, level slog.Leveler, asJSON bool) *slog.Logger {
 	return slog.New(&lineHandler{out: &lockedWriter{w: w}, level: level, json: asJSON, component: rootComponent})
 }
 
+// levelWriter is a writer to whom the level of a message matters.
+type levelWriter interface {
+	WriteLevel(level slog.Level, b []byte) (int, error)
+}
+
 // lockedWriter keeps lines whole. All handlers of a logger share one.
 type lockedWriter struct {
 	mu sync.Mutex
 	w  io.Writer
 }
 
-func (l *lockedWriter) Write(b []byte) (int, error) {
+func (l *lockedWriter) write(level slog.Level, b []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.w.Write(b)
+	_, err := writeLevel(l.w, level, b)
+	return err
+}
+
+func writeLevel(w io.Writer, level slog.Level, b []byte) (int, error) {
+	if leveled, ok := w.(levelWriter); ok {
+		return leveled.WriteLevel(level, b)
+	}
+	return w.Write(b)
+}
+
+// Tee returns a writer to all of some writers. What one of them does not take,
+// the others get all the same.
+func Tee(all ...io.Writer) io.Writer {
+	if len(all) == 1 {
+		return all[0]
+	}
+	return tee(all)
+}
+
+type tee []io.Writer
+
+// Write writes a message of no known level.
+func (t tee) Write(b []byte) (int, error) { return t.WriteLevel(slog.LevelInfo, b) }
+
+// WriteLevel writes a message of a level.
+func (t tee) WriteLevel(level slog.Level, b []byte) (int, error) {
+	var err error
+	for _, w := range t {
+		_, failure := writeLevel(w, level, b)
+		err = errors.Join(err, failure)
+	}
+	return len(b), err
 }
 
 type lineHandler struct {
@@ -84,8 +122,7 @@ func (h *lineHandler) WithGroup(name string) slog.Handler {
 
 // Handle writes one line.
 func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
-	_, err := h.out.Write(h.render(r, h.json))
-	return err
+	return h.out.write(r.Level, h.render(r, h.json))
 }
 
 // render is the line of a message, with its line end.

@@ -122,6 +122,13 @@ type Config struct {
 	// Logging.
 	LogLevel slog.Level // Trace is below slog.LevelDebug: see agent/log.go
 	LogJSON  bool
+	// LogFile gets the log too; empty is none.
+	LogFile           string
+	LogRotateBytes    int64         // zero or below is no limit
+	LogRotateDuration time.Duration // zero is no limit
+	LogRotateMaxFiles int           // zero keeps all, below it none is kept
+	Syslog            bool
+	SyslogFacility    string // in capital letters
 
 	// Sources.
 	Files    []string // every file that was read, in order

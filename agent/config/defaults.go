@@ -23,6 +23,9 @@ ports {
   serf_wan = 8302
 }
 
+log_rotate_duration = "24h"
+syslog_facility     = "LOCAL0"
+
 retry_interval        = "30s"
 reconnect_timeout     = "72h"
 server_rejoin_age_max = "168h"

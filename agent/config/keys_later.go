@@ -226,12 +226,12 @@ var laterKeys = []Key{
 	{Path: "verify_server_hostname", Type: Bool, New: "tls.internal_rpc.verify_server_hostname", Reloadable: true},
 
 	// Logging and telemetry.
-	{Path: "log_file", Type: String, Flag: "log-file", Usage: "file that gets the log", Support: Later},
-	{Path: "log_rotate_duration", Type: Duration, Flag: "log-rotate-duration", Usage: "age at which the log file is changed", Support: Later},
-	{Path: "log_rotate_bytes", Type: Int, Flag: "log-rotate-bytes", Usage: "size at which the log file is changed", Support: Later},
-	{Path: "log_rotate_max_files", Type: Int, Flag: "log-rotate-max-files", Usage: "number of old log files that are kept", Support: Later},
-	{Path: "enable_syslog", Type: Bool, Flag: "syslog", Usage: "log to syslog", Support: Later},
-	{Path: "syslog_facility", Type: String, Support: Later, Inert: "LOCAL0"},
+	{Path: "log_file", Type: String, Flag: "log-file", Usage: "file that gets the log too; one in a folder if it ends in a slash"},
+	{Path: "log_rotate_duration", Type: Duration, Flag: "log-rotate-duration", Usage: "age at which the log file is changed"},
+	{Path: "log_rotate_bytes", Type: Int, Flag: "log-rotate-bytes", Usage: "size at which the log file is changed, in bytes; 0 is never"},
+	{Path: "log_rotate_max_files", Type: Int, Flag: "log-rotate-max-files", Usage: "number of old log files that are kept; 0 keeps all, and below it none is kept"},
+	{Path: "enable_syslog", Type: Bool, Flag: "syslog", Usage: "log to syslog too"},
+	{Path: "syslog_facility", Type: String},
 	{Path: "telemetry", Type: Object},
 	{Path: "telemetry.metrics_prefix", Type: String, Support: Later, Inert: "consul"},
 	{Path: "telemetry.statsd_address", Type: String, Support: Later},

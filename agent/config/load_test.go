@@ -253,7 +253,7 @@ func TestBadFlags(t *testing.T) {
 	if !strings.Contains(help.String(), "  -http-port value\n    \tport of HTTP; -1 is off") {
 		t.Errorf("help: %s", help.String())
 	}
-	for _, name := range []string{"ui", "join-wan", "retry-join-wan", "syslog", "segment"} {
+	for _, name := range []string{"ui", "join-wan", "retry-join-wan", "segment"} {
 		if usage := fs.Lookup(name).Usage; strings.Count(usage, "not supported") != 1 {
 			t.Errorf("the help of -%s does not say once that it has no effect: %q", name, usage)
 		}

@@ -390,6 +390,7 @@ func (r *resolver) checks() {
 func (r *resolver) logging() {
 	c := r.out
 	c.LogJSON = r.yes("log_json")
+	r.logFiles()
 	switch strings.ToLower(r.text("log_level")) {
 	case "trace":
 		c.LogLevel = LevelTrace
@@ -403,6 +404,47 @@ func (r *resolver) logging() {
 		c.LogLevel = slog.LevelError
 	default:
 		r.fail("log_level", " %s", oneOf(logLevels, r.text("log_level")))
+	}
+}
+
+// logFileName is that of the log file if only its folder is given.
+const logFileName = "consul.log"
+
+// facilities are the values of syslog_facility, in capital letters.
+var facilities = []string{
+	"KERN", "USER", "MAIL", "DAEMON", "AUTH", "SYSLOG", "LPR", "NEWS", "UUCP", "CRON", "AUTHPRIV", "FTP",
+	"LOCAL0", "LOCAL1", "LOCAL2", "LOCAL3", "LOCAL4", "LOCAL5", "LOCAL6", "LOCAL7",
+}
+
+// logFiles says where else the log goes.
+func (r *resolver) logFiles() {
+	c := r.out
+	c.LogRotateBytes = int64(r.number("log_rotate_bytes"))
+	c.LogRotateDuration = r.duration("log_rotate_duration")
+	c.LogRotateMaxFiles = r.number("log_rotate_max_files")
+	c.Syslog = r.yes("enable_syslog")
+	c.SyslogFacility = strings.ToUpper(r.text("syslog_facility"))
+	if !slices.Contains(facilities, c.SyslogFacility) {
+		r.fail("syslog_facility", " %s", oneOf(facilities, r.text("syslog_facility")))
+	}
+	path := r.text("log_file")
+	if path == "" {
+		return
+	}
+	folder := os.IsPathSeparator(path[len(path)-1])
+	// The agent may run with another working folder than it was started in.
+	if absolute, err := filepath.Abs(path); err == nil {
+		path = absolute
+	}
+	if folder {
+		path = filepath.Join(path, logFileName)
+	}
+	c.LogFile = path
+	if info, err := os.Stat(filepath.Dir(path)); err != nil || !info.IsDir() {
+		r.fail("log_file", " needs the folder %s, which is not there", filepath.Dir(path))
+	}
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		r.fail("log_file", ": %s is a folder: end it with a slash for a file in it", path)
 	}
 }
 

@@ -308,6 +308,9 @@ func TestFaults(t *testing.T) {
 		{"watch with both handlers", `watches { type = "nodes", handler_type = "http", args = ["x"], http_handler_config { path = "http://x" } }`, `handler_type = "http" excludes args and handler`},
 
 		{"log level", `log_level = "loud"`, at + `13: log_level must be one of trace, debug, info, warn, error, but is "loud"`},
+		{"facility", `syslog_facility = "local9"`, at + `19: syslog_facility must be one of KERN, `},
+		{"log file without a folder", `log_file = "/none/at/all/x.log"`, at + `12: log_file needs the folder /none/at/all, which is not there`},
+		{"log file that is a folder", `log_file = "/tmp"`, at + `12: log_file: /tmp is a folder: end it with a slash for a file in it`},
 		{"log level with a slip", `log_level = "INOF"`, `but is "INOF" (did you mean "info"?)`},
 		{"policy with a slip", `acl { down_policy = "extend_cache" }`, `but is "extend_cache" (did you mean "extend-cache"?)`},
 		{"no waiting", `default_query_time = "0s"`, `default_query_time must be more than 0s`},
@@ -357,6 +360,23 @@ func TestRefused(t *testing.T) {
 	want := "-hcl fragment 2:1:19: verify_incoming (an old name of tls.defaults.verify_incoming) = true is refused: TLS is not supported yet, and the agent would start without it"
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+func TestLogFiles(t *testing.T) {
+	folder := t.TempDir()
+	for text, want := range map[string]string{
+		"": "", `log_file = ""`: "",
+		`log_file = "` + folder + `/x"`: folder + "/x", `log_file = "` + folder + `/"`: folder + "/consul.log",
+	} {
+		c, err := resolved(testHost(), server, text)
+		if err != nil || c.LogFile != want {
+			t.Errorf("%s: %q, %v", text, c.LogFile, err)
+		}
+	}
+	c, err := resolved(testHost(), server, `log_rotate_bytes = 7, log_rotate_max_files = -1, enable_syslog = true, syslog_facility = "Daemon"`)
+	if err != nil || c.LogRotateBytes != 7 || c.LogRotateMaxFiles != -1 || c.LogRotateDuration != 24*time.Hour || !c.Syslog || c.SyslogFacility != "DAEMON" {
+		t.Errorf("%+v, %v", c, err)
 	}
 }
 

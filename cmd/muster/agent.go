@@ -63,6 +63,7 @@ func (r *agentRunner) run(streams streams, _ []string) error {
 		printStartError(streams.err, err)
 		return exitStatus(exitFailed)
 	}
+	defer func() { _ = life.close() }() // what is said from here on is on standard error
 	ctx, stopWatching := context.WithCancel(context.Background())
 	defer stopWatching()
 	life.changed = r.watch(ctx, life.config)
@@ -90,7 +91,11 @@ func (r *agentRunner) prepare(streams streams, signals <-chan os.Signal) (*lifec
 	}
 	level := new(slog.LevelVar)
 	level.Set(cfg.LogLevel)
-	logger := agent.NewLogger(streams.out, level, cfg.LogJSON)
+	out, closeLogs, err := openLogs(cfg, streams.out, signals, openSyslog)
+	if err != nil {
+		return nil, err
+	}
+	logger := agent.NewLogger(out, level, cfg.LogJSON)
 	for _, warning := range cfg.Warnings {
 		logger.Warn(warning)
 	}
@@ -99,9 +104,9 @@ func (r *agentRunner) prepare(streams streams, signals <-chan os.Signal) (*lifec
 		if _, away := errors.AsType[*agent.AwayError](err); away {
 			repeat(logger, err, signals)
 		}
-		return nil, err
+		return nil, errors.Join(err, closeLogs())
 	}
-	return &lifecycle{agent: made, config: cfg, signals: signals, logger: logger, errors: streams.err}, nil
+	return &lifecycle{agent: made, config: cfg, signals: signals, logger: logger, errors: streams.err, close: closeLogs}, nil
 }
 
 // repeat logs for a while why the agent does not run, until a signal ends that.
@@ -110,14 +115,21 @@ func repeat(logger *slog.Logger, err error, signals <-chan os.Signal) {
 	defer pause.Stop()
 	for range awayLines {
 		logger.Error(err.Error())
-		for waiting := true; waiting; {
-			select {
-			case <-pause.C:
-				waiting = false
-			case received := <-signals:
-				if received != syscall.SIGHUP {
-					return
-				}
+		if !waitUnlessTold(pause.C, signals) {
+			return
+		}
+	}
+}
+
+// waitUnlessTold waits for a tick, and reports whether no signal asked to end.
+func waitUnlessTold(tick <-chan time.Time, signals <-chan os.Signal) bool {
+	for {
+		select {
+		case <-tick:
+			return true
+		case received := <-signals:
+			if received != syscall.SIGHUP {
+				return false
 			}
 		}
 	}

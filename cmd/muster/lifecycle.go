@@ -46,6 +46,7 @@ type lifecycle struct {
 	changed <-chan struct{}
 	logger  *slog.Logger
 	errors  io.Writer
+	close   func() error // closes the logs
 }
 
 // watchSignals delivers the signals that an agent heeds until stop is called.

@@ -47,6 +47,10 @@ const (
 	// stopTimeout is how long an agent may take to stop in order, before the
 	// process ends without.
 	stopTimeout = 15 * time.Second
+	// syslogTries is how often the system's log is looked for, and syslogPause the
+	// time between: it may start after the agent.
+	syslogTries = 12
+	syslogPause = 5 * time.Second
 	// awayPause is between two lines of the log that say that this server was away
 	// for too long, and awayLines how many there are before the process ends: a
 	// supervisor would otherwise start it over and over.

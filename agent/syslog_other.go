@@ -1,0 +1,5 @@
+//go:build windows || plan9
+
+package agent
+
+func dialSyslog(string) (systemLog, error) { return nil, errNoSyslog }
