@@ -78,6 +78,8 @@ type faults struct {
 	stable func(raft.StableStore) raft.StableStore
 	// space, if it is not nil, is asked for the free space.
 	space func(dir string) (space, error)
+	// freeMemory, if it is not nil, is called for debug.FreeOSMemory.
+	freeMemory func()
 }
 
 // withDefaults returns cfg with defaults for zeros, or an error that names the

@@ -103,6 +103,12 @@ const (
 	lookBytes   = 256 << 10
 	lookEntries = 1024
 
+	// longReplay is from how many entries on the memory that their reading took
+	// is given back when they were applied, and replayLook how often that is
+	// looked at.
+	longReplay = 10_000
+	replayLook = time.Second
+
 	// transportTimeout bounds one call between servers. Installing a snapshot
 	// may take longer, by its size.
 	transportTimeout = 10 * time.Second

@@ -156,5 +156,14 @@ func (l *look) finish(err error) error {
 // errNotLooked says that the log has other entries than were looked at.
 var errNotLooked = errors.New("the file was changed while it was opened")
 
+// entries returns how many entries follow the snapshot, and the last of them. A
+// pass that is nil has seen none.
+func (l *look) entries() (count, last uint64) {
+	if l == nil || l.last == 0 {
+		return 0, 0
+	}
+	return l.last - l.from + 1, l.last
+}
+
 // search is what Raft's search for configurations may pass over.
 func (l *look) search() *search { return &search{next: l.from, last: l.last, others: l.others} }

@@ -87,6 +87,7 @@ func Open(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, errors.Join(err, stores.close(), cfg.Stream.Close())
 	}
+	replay, last := stores.looked.entries()
 	n.transport = newTransport(n, config.Logger, !remembers)
 	n.stop = sync.OnceValue(n.shutdown)
 	n.verifier.ask = n.askQuorum
@@ -104,6 +105,9 @@ func Open(cfg Config) (*Node, error) {
 	}))
 	n.watcher.Go(func() { n.watchLeadership(observed) })
 	n.watcher.Go(n.hurryElections)
+	if replay >= longReplay {
+		n.watcher.Go(func() { n.tidyAfterReplay(last, cfg.faults.freeMemory) })
+	}
 	if n.onlyVoter() {
 		if err := n.hurry(); err != nil {
 			return nil, errors.Join(err, n.Stop())
