@@ -40,7 +40,10 @@ const (
 
 // chaosSettings are those of all agents under faults.
 const chaosSettings = `
-performance { rpc_hold_timeout = "3s" }
+performance {
+	raft_multiplier  = 1
+	rpc_hold_timeout = "3s"
+}
 autopilot { server_stabilization_time = "300ms" }
 `
 
@@ -514,4 +517,26 @@ func seedOf(t *testing.T) uint64 {
 	}
 	t.Logf("to do the same again: -chaos.seed=%d", seed)
 	return seed
+}
+
+// All servers come back at new addresses, two of them at each other's, while a
+// client agent looks for them. They know only where all were before.
+func TestChaosServersSwap(t *testing.T) {
+	x := newTrial(t, seedOf(t), 3, 1)
+	x.run(chaosFault{"two servers exchange their addresses, and the third has a new one", func(x *trial) {
+		for _, s := range x.Servers {
+			s.JoinVia(without(x.Servers, s)...)
+		}
+		for _, s := range x.Servers {
+			if err := s.Stop(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		agenttest.Swap(x.Servers[0], x.Servers[1])
+		x.Servers[2].Move()
+		for _, s := range x.Servers {
+			s.Rerun()
+		}
+	}})
+	x.finish(500)
 }
