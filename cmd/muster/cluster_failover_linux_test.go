@@ -222,6 +222,7 @@ func restartSoon(t *testing.T, f *fleet) {
 		}()
 		began := time.Now()
 		v.signal(t, syscall.SIGKILL)
+		<-time.After(time.Duration(round%len(f.clients)) * 100 * time.Millisecond)
 		v.start(t)
 		eventually(t, settleLimit, v.name+" answers again", func(ctx context.Context) error {
 			_, err := v.self(ctx)
