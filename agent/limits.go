@@ -89,6 +89,9 @@ const (
 	// handoverGrace is how long a server that leads no more may take to answer for
 	// a command that it was sent.
 	handoverGrace = 150 * time.Millisecond
+	// patience is how long a server may take to answer a read that waits for nothing
+	// before another one is asked as well.
+	patience = time.Second
 	// callGrace is how much longer than it may hold a request a server may take to
 	// answer another agent.
 	callGrace = 2 * time.Second

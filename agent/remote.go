@@ -44,33 +44,92 @@ func (r *remote) ask(ctx context.Context, o mvcc.ReadOptions, q any) (any, mvcc.
 func (r *remote) query(ctx context.Context, o mvcc.ReadOptions, query []byte) (rpc.Reply, error) {
 	began := time.Now()
 	wait := o.Wait
-	var last error
 	for {
-		for _, id := range r.router.servers() {
-			o.Wait = max(0, wait-time.Since(began))
-			reply, err := r.once(ctx, id, &rpc.QueryRequest{From: r.self, Options: o, Query: query})
-			switch {
-			case err == nil:
-				r.router.served(id)
-				return reply, nil
-			case ctx.Err() != nil:
-				return rpc.Reply{}, ctx.Err()
-			case !elsewhere(err):
-				return reply, err
+		o.Wait = max(0, wait-time.Since(began))
+		reply, err := r.round(ctx, r.router.servers(), &rpc.QueryRequest{From: r.self, Options: o, Query: query})
+		switch {
+		case err == nil:
+			return reply, nil
+		case ctx.Err() != nil:
+			return rpc.Reply{}, ctx.Err()
+		case !errors.Is(err, errNoServer) && !elsewhere(err):
+			return reply, err
+		case time.Since(began) > r.hold:
+			if errors.Is(err, errNoServer) {
+				err = nil
 			}
-			r.router.failed(id)
-			last = err
-			if time.Since(began) > r.hold+wait {
-				return rpc.Reply{}, r.none(last)
-			}
-		}
-		if time.Since(began) > r.hold {
-			return rpc.Reply{}, r.none(last)
+			return rpc.Reply{}, r.none(err)
 		}
 		if err := r.pause(ctx); err != nil {
 			return rpc.Reply{}, err
 		}
 	}
+}
+
+// errNoServer says that no server is known.
+var errNoServer = errors.New("no server is known")
+
+// answered is what became of a question to one server.
+type answered struct {
+	id    string
+	reply rpc.Reply
+	err   error
+}
+
+// round asks servers until one of them answers: the next one when one cannot, and
+// the next one as well when one lets a read wait that waits for nothing. A server
+// whose machine is gone refuses nothing.
+func (r *remote) round(ctx context.Context, servers []string, q *rpc.QueryRequest) (rpc.Reply, error) {
+	if len(servers) == 0 {
+		return rpc.Reply{}, errNoServer
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan answered, len(servers))
+	asked, open := 0, 0
+	ask := func() {
+		id := servers[asked]
+		asked++
+		open++
+		go func() {
+			reply, err := r.once(ctx, id, q)
+			answers <- answered{id, reply, err}
+		}()
+	}
+	var slow <-chan time.Time
+	if q.Options.Index == 0 {
+		ticker := time.NewTicker(patience)
+		defer ticker.Stop()
+		slow = ticker.C
+	}
+	ask()
+	var last error
+	for open > 0 {
+		select {
+		case a := <-answers:
+			open--
+			if a.err == nil {
+				r.router.served(a.id)
+				return a.reply, nil
+			}
+			if ctx.Err() != nil || !elsewhere(a.err) {
+				return a.reply, a.err
+			}
+			r.router.failed(a.id)
+			last = a.err
+			if open > 0 || asked == len(servers) {
+				continue
+			}
+		case <-slow:
+			if asked == len(servers) {
+				slow = nil
+				continue
+			}
+			r.router.failed(servers[asked-1])
+		}
+		ask()
+	}
+	return rpc.Reply{}, last
 }
 
 // once asks one server, for as long as a server that lives may take.
