@@ -228,7 +228,8 @@ func (a *Agent) openConsensus() error {
 	}
 	a.machine = state.NewMachine()
 	a.mux = rpc.NewMux(rpc.MuxConfig{
-		Listener: a.sockets.Server, ID: a.id, Cluster: a.cluster, ConnsPerClient: c.RPCMaxConnsPerClient, Logger: a.part("server.rpc"),
+		Listener: a.sockets.Server, ID: a.id, Cluster: a.cluster, ConnsPerClient: c.RPCMaxConnsPerClient,
+		HandshakeTimeout: c.RPCHandshakeTimeout, Logger: a.part("server.rpc"),
 	})
 	a.undo.push("server port", a.mux.Close)
 
@@ -259,6 +260,8 @@ func (a *Agent) openConsensus() error {
 	a.undo.push("Raft node", node.Stop)
 	a.node = node
 	a.backend.node, a.backend.machine = node, a.machine
+	a.backend.limits = &requestLimits{leads: node.Leading, now: time.Now, logger: a.part("server")}
+	a.backend.limits.follow(c)
 	if err := a.ownsData(); err != nil {
 		return err
 	}

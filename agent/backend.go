@@ -42,6 +42,8 @@ type backend struct {
 	// caughtUp is whether this server has, since it started, applied all that was
 	// committed: until then it could answer as if nothing had ever been registered.
 	caughtUp atomic.Bool
+	// limits bound what a server is asked for; nil bounds nothing.
+	limits *requestLimits
 	// measure notes that a command was carried out; it may be nil.
 	measure func(cmd any, began time.Time)
 	// waiting is how many readers wait now, and woken how often one of them was
@@ -73,7 +75,9 @@ func ask[R any](ctx context.Context, b *backend, o mvcc.ReadOptions, q any) (R, 
 	case b.node == nil:
 		value, meta, err = b.remote.ask(ctx, o, q)
 	default:
-		value, meta, err = b.answer(ctx, o, q)
+		if err = b.limits.admit(ctx, false); err == nil {
+			value, meta, err = b.answer(ctx, o, q)
+		}
 	}
 	if err != nil {
 		return none, meta, err
@@ -282,7 +286,7 @@ func (b *backend) apply(ctx context.Context, cmd any) (state.Result, error) {
 	var result state.Result
 	if b.node == nil {
 		result, err = b.remote.apply(ctx, data)
-	} else {
+	} else if err = b.limits.admit(ctx, true); err == nil {
 		result, err = b.applyBytes(ctx, data, false)
 	}
 	if err == nil && result.Err != nil {

@@ -53,6 +53,9 @@ func (c calls) Apply(ctx context.Context, r *rpc.ApplyRequest) ([]byte, error) {
 	if err := c.a.backend.ours(r.Datacenter); err != nil {
 		return nil, err
 	}
+	if err := c.a.backend.limits.admit(ctx, true); err != nil {
+		return nil, err
+	}
 	// What the log could not be read with later is refused here.
 	if err := state.CheckEntry(r.Command); err != nil {
 		return nil, &mvcc.Error{Code: mvcc.Invalid, Text: err.Error()}
@@ -73,6 +76,9 @@ func (c calls) Query(ctx context.Context, r *rpc.QueryRequest, send func(rpc.Rep
 		return c.self(ctx, r, send)
 	}
 	if err := c.a.backend.ours(r.Options.Datacenter); err != nil {
+		return err
+	}
+	if err := c.a.backend.limits.admit(ctx, false); err != nil {
 		return err
 	}
 	q, err := state.DecodeQuery(r.Query)

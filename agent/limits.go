@@ -35,6 +35,9 @@ const (
 	lockLimit = 2 * time.Second
 	// lockRetry is between two tries for the lock.
 	lockRetry = 50 * time.Millisecond
+	// rateLogInterval is how often the log is told that there are too many
+	// requests: each of them would make it worse.
+	rateLogInterval = 10 * time.Second
 	// logRetry is the pause after a log file that could not be changed.
 	logRetry = time.Minute
 	// maxSyslogLines is how many lines wait for the system's log, and syslogDrain

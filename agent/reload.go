@@ -104,7 +104,9 @@ func (a *Agent) follow(c *config.Config) {
 			limited.SetLimit(c.HTTPMaxConnsPerClient)
 		}
 	}
+	a.remote.follow(c)
 	if a.mux != nil {
+		a.backend.limits.follow(c)
 		a.mux.SetConnsPerClient(c.RPCMaxConnsPerClient)
 	}
 }

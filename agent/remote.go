@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"hash/fnv"
+	"sync/atomic"
 	"time"
 
+	"github.com/muster-sd/muster/agent/config"
 	"github.com/muster-sd/muster/agent/rpc"
 	"github.com/muster-sd/muster/agent/state"
 	"github.com/muster-sd/muster/kv/mvcc"
@@ -24,6 +26,38 @@ type remote struct {
 	router *router
 	// hold is how long a request looks for a server, or a leader, that can.
 	hold time.Duration
+	// most is how long a server may take at most beside what it is asked to wait,
+	// in nanoseconds; zero is no such limit.
+	most atomic.Int64
+	// rate bounds how often the servers are asked.
+	rate bucket
+}
+
+// follow takes over the limits of a configuration.
+func (r *remote) follow(c *config.Config) {
+	r.most.Store(int64(c.RPCClientTimeout))
+	rate := c.RPCRate
+	if c.Server {
+		rate = -1 // what a server asks others is asked of it, and limited there
+	}
+	r.rate.limit(rate, float64(c.RPCMaxBurst), time.Now())
+}
+
+// admit refuses a request that is one too many.
+func (r *remote) admit() error {
+	if r.rate.take(time.Now()) {
+		return nil
+	}
+	return &mvcc.Error{Code: mvcc.RetryElsewhere, Text: textRPCRate}
+}
+
+// bound is ctx for as long as a server may take at most, beside the time that it
+// is asked to wait.
+func (r *remote) bound(ctx context.Context, wait time.Duration) (context.Context, context.CancelFunc) {
+	if most := time.Duration(r.most.Load()); most > 0 {
+		return context.WithTimeout(ctx, wait+most)
+	}
+	return context.WithCancel(ctx)
 }
 
 // ask has a server answer q.
@@ -42,6 +76,9 @@ func (r *remote) ask(ctx context.Context, o mvcc.ReadOptions, q any) (any, mvcc.
 
 // query has any server answer, another one if the first cannot.
 func (r *remote) query(ctx context.Context, o mvcc.ReadOptions, query []byte) (rpc.Reply, error) {
+	if err := r.admit(); err != nil {
+		return rpc.Reply{}, err
+	}
 	began := time.Now()
 	wait := o.Wait
 	for {
@@ -136,6 +173,8 @@ func (r *remote) round(ctx context.Context, servers []string, q *rpc.QueryReques
 func (r *remote) once(ctx context.Context, id string, q *rpc.QueryRequest) (rpc.Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, q.Options.Wait+r.hold+callGrace)
 	defer cancel()
+	ctx, cancel = r.bound(ctx, q.Options.Wait)
+	defer cancel()
 	if q.Options.Index == 0 && q.Options.Mode == mvcc.Stale {
 		// Such an answer waits for nothing: who takes longer is not there.
 		ctx, cancel = context.WithTimeout(ctx, staleLimit)
@@ -153,11 +192,14 @@ func (r *remote) once(ctx context.Context, id string, q *rpc.QueryRequest) (rpc.
 // apply has any server carry out a command. One that may have been carried out is
 // not tried again.
 func (r *remote) apply(ctx context.Context, command []byte) (state.Result, error) {
+	if err := r.admit(); err != nil {
+		return state.Result{}, err
+	}
 	began := time.Now()
 	var last error
 	for {
 		for _, id := range r.router.servers() {
-			body, err := r.calls.Apply(ctx, id, &rpc.ApplyRequest{From: r.self, Command: command})
+			body, err := r.applyAt(ctx, id, command)
 			switch {
 			case err == nil:
 				r.router.served(id)
@@ -176,6 +218,13 @@ func (r *remote) apply(ctx context.Context, command []byte) (state.Result, error
 			return state.Result{}, err
 		}
 	}
+}
+
+// applyAt has one server carry out a command.
+func (r *remote) applyAt(ctx context.Context, id string, command []byte) ([]byte, error) {
+	ctx, cancel := r.bound(ctx, 0)
+	defer cancel()
+	return r.calls.Apply(ctx, id, &rpc.ApplyRequest{From: r.self, Command: command})
 }
 
 // pause waits a little before all servers are tried again.

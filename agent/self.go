@@ -278,5 +278,6 @@ func dnsSettings(c *config.Config) dnsserver.Settings {
 
 // duty marks what the leader does by itself as the origin of a change.
 func (a *Agent) duty(ctx context.Context) context.Context {
+	ctx = context.WithValue(ctx, dutyKey{}, true)
 	return mvcc.WithOrigin(ctx, mvcc.Origin{Node: a.config.NodeName, Endpoint: "leader"})
 }

@@ -99,7 +99,9 @@ func statusOf(err error) (status int, text string) {
 		return http.StatusInternalServerError, textNotReady
 	case mvcc.Compacted:
 		return http.StatusGone, text
-	case mvcc.DiskFull, mvcc.ShuttingDown:
+	case mvcc.RetryElsewhere:
+		return http.StatusTooManyRequests, text
+	case mvcc.DiskFull, mvcc.ShuttingDown, mvcc.RetryLater:
 		return http.StatusServiceUnavailable, text
 	case mvcc.TooLarge:
 		return http.StatusRequestEntityTooLarge, text

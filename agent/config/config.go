@@ -98,7 +98,18 @@ type Config struct {
 	HTTPMaxConnsPerClient int
 	RPCMaxConnsPerClient  int
 	RPCHoldTimeout        time.Duration
-	LeaveDrainTime        time.Duration
+	RPCHandshakeTimeout   time.Duration
+	RPCClientTimeout      time.Duration
+	// RPCRate is how many requests a second an agent that is no server may send to
+	// servers, without end below zero, and RPCMaxBurst how many at once.
+	RPCRate     float64
+	RPCMaxBurst int
+	// RequestLimitsMode is "disabled", "permissive" or "enforcing", and the rates
+	// are how many requests a second a server takes, without end below zero.
+	RequestLimitsMode string
+	RequestReadRate   float64
+	RequestWriteRate  float64
+	LeaveDrainTime    time.Duration
 
 	// Raft.
 	RaftMultiplier        int

@@ -86,6 +86,15 @@ performance {
 limits {
   http_max_conns_per_client = 200
   rpc_max_conns_per_client  = 100
+  rpc_handshake_timeout     = "5s"
+  rpc_client_timeout        = "60s"
+  rpc_rate                  = -1.0
+  rpc_max_burst             = 1000
+  request_limits {
+    mode       = "disabled"
+    read_rate  = -1.0
+    write_rate = -1.0
+  }
   kv_max_value_size         = 524288
   txn_max_req_len           = 524288
 }

@@ -40,7 +40,7 @@ func (r *resolver) later() {
 	if path := r.text("ui_config.content_path"); path != "" && (!strings.HasPrefix(path, "/") || !strings.HasSuffix(path, "/")) {
 		r.fail("ui_config.content_path", " must begin and end with a slash, but is %q", shorten(path))
 	}
-	for _, path := range []string{"cache.entry_fetch_rate", "limits.rpc_rate"} {
+	for _, path := range []string{"cache.entry_fetch_rate", "limits.rpc_rate", "limits.request_limits.read_rate", "limits.request_limits.write_rate"} {
 		if _, ok := r.in[path]; ok && value[float64](r, path) == 0 {
 			r.fail(path, " must not be 0: nothing would ever be asked for")
 		}

@@ -352,6 +352,18 @@ func (r *resolver) limits() {
 	c.RPCMaxConnsPerClient = r.number("limits.rpc_max_conns_per_client")
 	c.RPCHoldTimeout = r.duration("performance.rpc_hold_timeout")
 	c.LeaveDrainTime = r.duration("performance.leave_drain_time")
+	c.RPCHandshakeTimeout = r.positive("limits.rpc_handshake_timeout")
+	c.RPCClientTimeout = r.positive("limits.rpc_client_timeout")
+	c.RPCRate, c.RPCMaxBurst = value[float64](r, "limits.rpc_rate"), r.number("limits.rpc_max_burst")
+	c.RequestLimitsMode = r.text("limits.request_limits.mode")
+	c.RequestReadRate = value[float64](r, "limits.request_limits.read_rate")
+	c.RequestWriteRate = value[float64](r, "limits.request_limits.write_rate")
+	if (c.RPCRate >= 0) && c.Server {
+		r.note("limits.rpc_rate", " has no effect: it is for agents that are no servers")
+	}
+	if c.RequestLimitsMode != "disabled" && c.RequestLimitsMode != "" && !c.Server {
+		r.note("limits.request_limits.mode", " has no effect: it is for servers")
+	}
 }
 
 func (r *resolver) raft() {

@@ -110,7 +110,7 @@ serf_lan_allowed_cidrs = ["10.0.0.0/8"]
 gossip_lan { probe_interval = "2s", gossip_nodes = 5, suspicion_mult = 6 }
 autopilot { cleanup_dead_servers = false, min_quorum = 3 }
 raft_prevote_disabled = true
-limits { rpc_max_conns_per_client = 7 }
+limits { rpc_max_conns_per_client = 7, rpc_rate = 2.5, rpc_client_timeout = "9s", request_limits { mode = "enforcing", read_rate = 5.5 } }
 `)
 	if err != nil {
 		t.Fatal(err)
@@ -137,6 +137,13 @@ limits { rpc_max_conns_per_client = 7 }
 		"Autopilot":                 {c.Autopilot, Autopilot{false, 200 * time.Millisecond, 250, 3, 10 * time.Second}},
 		"RaftPreVoteDisabled":       {c.RaftPreVoteDisabled, true},
 		"RPCMaxConnsPerClient":      {c.RPCMaxConnsPerClient, 7},
+		"RPCRate":                   {c.RPCRate, 2.5},
+		"RPCMaxBurst":               {c.RPCMaxBurst, 1000},
+		"RPCClientTimeout":          {c.RPCClientTimeout, 9 * time.Second},
+		"RPCHandshakeTimeout":       {c.RPCHandshakeTimeout, 5 * time.Second},
+		"RequestLimitsMode":         {c.RequestLimitsMode, "enforcing"},
+		"RequestReadRate":           {c.RequestReadRate, 5.5},
+		"RequestWriteRate":          {c.RequestWriteRate, -1.0},
 	}
 	for name, pair := range want {
 		if !reflect.DeepEqual(pair[0], pair[1]) {
@@ -253,6 +260,10 @@ func TestFaults(t *testing.T) {
 		{"too young to rejoin", `server_rejoin_age_max = "5h"`, at + `25: server_rejoin_age_max must be at least 6h0m0s, but is 5h0m0s`},
 		{"no time to reconnect", `reconnect_timeout = "0s"`, `reconnect_timeout must be more than 0s`},
 		{"no calls", `limits { rpc_max_conns_per_client = 0 }`, `limits.rpc_max_conns_per_client must be at least 1, but is 0`},
+		{"no burst", `limits { rpc_max_burst = 0 }`, `limits.rpc_max_burst must be at least 1, but is 0`},
+		{"no reads", `limits { request_limits { read_rate = 0.0 } }`, `limits.request_limits.read_rate must not be 0: nothing would ever be asked for`},
+		{"no handshakes", `limits { rpc_handshake_timeout = "0s" }`, `limits.rpc_handshake_timeout must be more than 0s`},
+		{"no time for calls", `limits { rpc_client_timeout = "0s" }`, `limits.rpc_client_timeout must be more than 0s`},
 		{"no contact", `autopilot { last_contact_threshold = "0s" }`, `autopilot.last_contact_threshold must be more than 0s`},
 
 		{"datacenter", `datacenter = "a b"`, at + `14: datacenter may have letters, digits, - and _ only, but is "a b"`},

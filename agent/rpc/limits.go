@@ -4,7 +4,7 @@ import "time"
 
 const (
 	// HandshakeTimeout is how long a connection may take from being accepted
-	// to the end of its hello. It is longer than any round trip, and short
+	// to the end of its hello if nothing else is configured. It is longer than any round trip, and short
 	// enough that connections which say nothing cannot pile up.
 	HandshakeTimeout = 5 * time.Second
 

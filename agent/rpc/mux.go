@@ -27,6 +27,9 @@ type MuxConfig struct {
 	// have at once, and Conns how many all have; zeros are
 	// [DefaultConnsPerClient] and [DefaultConns].
 	ConnsPerClient, Conns int
+	// HandshakeTimeout is how long a connection may take to the end of its hello;
+	// zero is [HandshakeTimeout].
+	HandshakeTimeout time.Duration
 	// Logger takes what went wrong; nil drops it.
 	Logger *slog.Logger
 }
@@ -64,6 +67,9 @@ func NewMux(cfg MuxConfig) *Mux {
 	}
 	if cfg.Conns <= 0 {
 		cfg.Conns = DefaultConns
+	}
+	if cfg.HandshakeTimeout <= 0 {
+		cfg.HandshakeTimeout = HandshakeTimeout
 	}
 	m := &Mux{
 		cfg:      cfg,
@@ -243,7 +249,7 @@ func (c *counted) Close() error {
 // handshake reads one hello, answers it, and hands the connection on.
 func (m *Mux) handshake(conn net.Conn, from netip.Addr) {
 	defer m.greeted(conn)
-	_ = conn.SetDeadline(time.Now().Add(HandshakeTimeout))
+	_ = conn.SetDeadline(time.Now().Add(m.cfg.HandshakeTimeout))
 	h, err := readHello(conn)
 	status := m.judge(h, err)
 	if status == StatusAccepted && !m.admit(h.protocol, from) {

@@ -345,3 +345,24 @@ func FuzzReadHello(f *testing.F) {
 		}
 	})
 }
+
+// Who is to be quicker, or may be slower, is.
+func TestHandshakeTimeout(t *testing.T) {
+	for _, limit := range []time.Duration{time.Second, time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			listener := newPipeListener()
+			m := NewMux(MuxConfig{Listener: listener, ID: "a", HandshakeTimeout: limit})
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- m.Run(ctx) }()
+			start := time.Now()
+			if _, err := io.ReadAll(listener.dial()); err != nil || time.Since(start) < limit || time.Since(start) > limit+lingerTimeout {
+				t.Errorf("a silent one was ended after %v, %v", time.Since(start), err)
+			}
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -31,6 +31,12 @@ const (
 	Unknown Code = 10
 	// ShuttingDown says that the agent is stopping and takes no more work.
 	ShuttingDown Code = 11
+	// RetryElsewhere says that there are too many requests for this server, or
+	// from this agent: another one may take it, or the same one later.
+	RetryElsewhere Code = 12
+	// RetryLater says that there are too many requests for the only server that
+	// could take it.
+	RetryLater Code = 13
 )
 
 // Error is an error whose kind survives a trip over the wire or through the
