@@ -119,7 +119,10 @@ type explanation struct {
 func (e explainer) explanation(found *state.Reasons) *explanation {
 	x := &explanation{
 		a: e.a, onlyPassing: e.a.running.Load().DNS.OnlyPassing, members: map[string]gossip.Member{},
-		history: api.HistoryReach{Begins: found.Begins, Time: timeOf(found.BeganAt), Text: fmt.Sprintf("history begins at index %d", found.Begins)},
+		history: api.HistoryReach{Begins: found.Begins, Text: fmt.Sprintf("history begins at index %d", found.Begins)},
+	}
+	if found.BeganAt > 0 {
+		x.history.Time = timeOrNone(timeOf(found.BeganAt))
 	}
 	for _, m := range e.a.pool.Members() {
 		x.members[strings.ToLower(m.Name)] = m
@@ -210,7 +213,7 @@ func blame(e *health.Entry, guilty func(*health.Check) bool) api.Verdict {
 
 // remark is what bears on DNS besides checks.
 func remark(r *api.InstanceReasons) string {
-	if _, err := netip.ParseAddr(r.Address); err != nil {
+	if _, err := netip.ParseAddr(r.Address); err != nil && r.Address != "" {
 		return fmt.Sprintf("its address %q is a host name: DNS gives that out, as a CNAME, only if no other instance has an IP address", r.Address)
 	}
 	return ""

@@ -65,9 +65,9 @@ type AgentReasons struct {
 // HistoryReach says how far back the server that answered remembers.
 type HistoryReach struct {
 	// Begins is the index after which every change is known, and Time the time of
-	// what was there then.
+	// what was there then; null if nothing was.
 	Begins uint64
-	Time   time.Time
+	Time   *time.Time
 	// Text says so in words.
 	Text string
 }

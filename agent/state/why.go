@@ -254,7 +254,11 @@ func (t *tracer) service(at Step, old, now *catalog.Service, nodeGone string) {
 		t.note(i, InstanceChange{Step: at, Kind: ChangeRemoved})
 	case now.CreateIndex == at.Index: // also in place of another of its ID
 		t.came = append(t.came, i)
-		t.noteFields(i, at, ChangeRegistered, &catalog.Service{Name: now.Name}, now)
+		nothing := catalog.Service{Name: now.Name}
+		if usual := (catalog.Weights{Passing: 1, Warning: 1}); now.Weights == usual {
+			nothing.Weights = usual
+		}
+		t.noteFields(i, at, ChangeRegistered, &nothing, now)
 	case was != is:
 		if is {
 			t.came = append(t.came, i)

@@ -57,6 +57,7 @@ func commands() *command {
 			snapshotCommand(),
 			validateCommand(),
 			versionCommand(),
+			whyCommand(),
 		},
 	}
 	root.link("")
