@@ -72,8 +72,7 @@ func newValve(t testing.TB) *valve {
 				return
 			}
 			_, _ = v.text.Write(bytes.Trim(b[:n], "\x00")) // never fails
-			v.shut.Lock()
-			v.shut.Unlock()
+			v.pass()
 		}
 	}()
 	t.Cleanup(func() {
@@ -82,6 +81,12 @@ func newValve(t testing.TB) *valve {
 		out.Close()
 	})
 	return v
+}
+
+// pass waits until the valve is open.
+func (v *valve) pass() {
+	v.shut.Lock()
+	defer v.shut.Unlock()
 }
 
 // close stops the pipe up: who prints waits, until the function that it returns is
