@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -115,7 +116,10 @@ func (a *Agent) join(ctx context.Context) error {
 		wait = min(joinFirstRetry, c.RetryInterval)
 	}
 	for attempt := 1; ; attempt++ {
-		n, err := a.pool.Join(ctx, c.RetryJoin)
+		n, err := 0, errNothingToJoin
+		if addresses := known(c.RetryJoin, a.part("agent")); len(addresses) > 0 {
+			n, err = a.pool.Join(ctx, addresses)
+		}
 		if n > 0 {
 			a.part("agent").Info(PhraseJoined, "contacted", n)
 			a.notifyReady()
@@ -137,6 +141,24 @@ func (a *Agent) join(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// errNothingToJoin says that an attempt had nobody to ask.
+var errNothingToJoin = errors.New("no entry of retry_join stands for an address")
+
+// known returns the entries of a list of addresses that are some. Those that ask a
+// provider for addresses are an error in the log with each attempt, since they
+// look as if they worked.
+func known(entries []string, log *slog.Logger) []string {
+	var out []string
+	for _, entry := range entries {
+		if name, ok := config.Provider(entry); ok {
+			log.Error("Cannot look up addresses to join", "error", fmt.Sprintf("unknown provider %q", name))
+			continue
+		}
+		out = append(out, entry)
+	}
+	return out
 }
 
 // followPool closes connections to servers that failed or left, so that who waits
@@ -163,16 +185,6 @@ func (a *Agent) followPool(ctx context.Context) error {
 func (a *Agent) livesElsewhere(m gossip.Member) bool {
 	other, ok := a.server(m.ID)
 	return ok && other.Status == gossip.Alive
-}
-
-// stopping reports whether the agent is on its way out.
-func (a *Agent) stopping() bool {
-	select {
-	case <-a.closing:
-		return true
-	default:
-		return false
-	}
 }
 
 // depart says goodbye: leadership is handed over, the pool is left, and a server

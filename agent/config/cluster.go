@@ -46,7 +46,7 @@ func (r *resolver) joinAddresses(path string) []string {
 	for i, text := range r.list(path) {
 		pos := r.in[path].element(i)
 		text = strings.TrimSpace(text)
-		if provider, ok := providerOf(text); ok {
+		if provider, ok := Provider(text); ok {
 			r.warn(pos, path+": nothing is found with %q: addresses of machines in a cloud are not looked up, so name them, or a DNS name that has them all", "provider="+shorten(provider))
 			out = append(out, text)
 			continue
@@ -84,8 +84,9 @@ func isJoinAddress(text string) bool {
 	return host != "" && !strings.ContainsAny(host, "/[]")
 }
 
-// providerOf returns the provider that an entry asks for addresses.
-func providerOf(text string) (name string, ok bool) {
+// Provider returns the name of the provider that an entry of a list of addresses
+// to join asks for them, if it does.
+func Provider(text string) (name string, ok bool) {
 	for word := range strings.FieldsSeq(text) {
 		if name, ok := strings.CutPrefix(word, "provider="); ok {
 			return name, true
