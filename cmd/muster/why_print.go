@@ -187,7 +187,7 @@ func (r *whyReport) check(in *whyInstance, c *whyCheck) {
 	case o != nil:
 		r.field("Reported", "%s.", origin(*o))
 	case c.Written.Unknown != "":
-		r.field("Reported", "by whom is not known: %s, and it was reported at index %d.", printed(c.Written.Unknown), c.Written.Index)
+		r.field("Reported", "at index %d; by whom is not known: the %s.", c.Written.Index, printed(c.Written.Unknown))
 	}
 	r.field("To do", "%s.", printed(r.advice(in, c, local)))
 }
@@ -326,7 +326,7 @@ func (r *whyReport) removed(in *whyInstance) {
 // step says when something was written, and by whom.
 func (r *whyReport) step(s whyStep) string {
 	if s.Time == nil || s.Origin == nil {
-		return fmt.Sprintf("at index %d; the %s.", s.Index, printed(s.Unknown))
+		return fmt.Sprintf("at index %d; by whom is not known: the %s.", s.Index, printed(s.Unknown))
 	}
 	return fmt.Sprintf("%s, at %s, %s.", r.ago(*s.Time), stamp(*s.Time), origin(*s.Origin))
 }
@@ -334,7 +334,7 @@ func (r *whyReport) step(s whyStep) string {
 // since says for how long something has been so.
 func (r *whyReport) since(s whyStep) string {
 	if s.Time == nil {
-		return "since before the " + printed(s.Unknown)
+		return fmt.Sprintf("since before index %d, where the history begins", r.answer.History.Begins)
 	}
 	return fmt.Sprintf("for %s, since %s", span(r.now.Sub(*s.Time)), stamp(*s.Time))
 }
