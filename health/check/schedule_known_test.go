@@ -23,7 +23,7 @@ func TestScheduleIsKnown(t *testing.T) {
 		p.start()
 		defer r.Stop()
 		last, first := r.Schedule()
-		if !last.IsZero() || first.Before(time.Now()) || first.Sub(time.Now()) >= interval {
+		if !last.IsZero() || first.Before(time.Now()) || time.Until(first) >= interval {
 			t.Errorf("before the first run: last %s, next %s", last, first)
 		}
 		time.Sleep(time.Until(first) + time.Second)
