@@ -67,8 +67,6 @@ const (
 	// maxMonitorLines is how many lines wait for a client who follows the log.
 	// Those beyond it are dropped.
 	maxMonitorLines = 512
-	// joinLimit bounds the time to reach an address that is to be joined.
-	joinLimit = 10 * time.Second
 	// maxProcFile bounds what is read of a file about the machine, in bytes.
 	maxProcFile = 4 << 20
 	// metricsInterval is how long measurements are put together, and

@@ -93,9 +93,6 @@ const (
 	// again, and as much later as chance has it: where many join at once, gossip
 	// alone misses some, and the regular exchanges are far between.
 	catchUpAfter = 2 * time.Second
-	// answerLimit is how long the holder of a name may take to answer when
-	// another wants it.
-	answerLimit = time.Second
 	// tagsLimit bounds how long new tags may take to leave this member.
 	tagsLimit = 5 * time.Second
 	// bindTries is how often the kernel is asked for a port that is free for both
