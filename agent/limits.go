@@ -35,6 +35,9 @@ const (
 	lockLimit = 2 * time.Second
 	// lockRetry is between two tries for the lock.
 	lockRetry = 50 * time.Millisecond
+	// minDrain is the least time that calls under way have when a server stops,
+	// even if leave_drain_time is shorter: it takes that long to cut them off.
+	minDrain = 500 * time.Millisecond
 	// rateLogInterval is how often the log is told that there are too many
 	// requests: each of them would make it worse.
 	rateLogInterval = 10 * time.Second

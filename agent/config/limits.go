@@ -48,6 +48,9 @@ const (
 	// what one agent may have.
 	MaxServices = 10_000
 	MaxChecks   = 50_000
+	// MaxDrain is the longest performance.leave_drain_time: a stop as a whole is
+	// bounded, and supervisors kill what takes longer.
+	MaxDrain = 5 * time.Second
 	// MaxSegmentSize is the largest raft_logstore.wal.segment_size_mb, in MiB.
 	MaxSegmentSize = 1024
 	// reservedFiles are the open files that a process needs beside its clients'

@@ -352,6 +352,10 @@ func (r *resolver) limits() {
 	c.RPCMaxConnsPerClient = r.number("limits.rpc_max_conns_per_client")
 	c.RPCHoldTimeout = r.duration("performance.rpc_hold_timeout")
 	c.LeaveDrainTime = r.duration("performance.leave_drain_time")
+	if c.LeaveDrainTime > MaxDrain {
+		r.note("performance.leave_drain_time", " = %v is cut to %v, beyond which a stop does not wait", c.LeaveDrainTime, MaxDrain)
+		c.LeaveDrainTime = MaxDrain
+	}
 	c.RPCHandshakeTimeout = r.positive("limits.rpc_handshake_timeout")
 	c.RPCClientTimeout = r.positive("limits.rpc_client_timeout")
 	c.RPCRate, c.RPCMaxBurst = value[float64](r, "limits.rpc_rate"), r.number("limits.rpc_max_burst")

@@ -437,6 +437,8 @@ func TestWarnings(t *testing.T) {
 		{`bootstrap_expect = 0, bootstrap = true`, `1:35: bootstrap = true lets this server elect itself`},
 		{`reconnect_timeout = "1h"`, `1:21: reconnect_timeout = 1h0m0s is less than 8h0m0s`},
 		{`advertise_reconnect_timeout = "1h"`, `1:31: advertise_reconnect_timeout has no effect: it is for agents that are no servers`},
+		{`performance { leave_drain_time = "9s" }`, `1:34: performance.leave_drain_time = 9s is cut to 5s, beyond which a stop does not wait`},
+		{`limits { rpc_rate = 5.0 }`, `1:21: limits.rpc_rate has no effect: it is for agents that are no servers`},
 		{`connect { enabled = true }`, `1:9: connect has no effect: the service mesh is not supported`},
 		{`partition = "x"`, `1:13: partition has no effect: it belongs to Consul Enterprise`},
 		{`ca_file = "x"`, `1:11: ca_file (an old name of tls.defaults.ca_file) has no effect: it is not supported yet`},
