@@ -8,6 +8,7 @@ import (
 	"github.com/muster-sd/muster/catalog"
 	"github.com/muster-sd/muster/health"
 	"github.com/muster-sd/muster/health/check"
+	"github.com/muster-sd/muster/kv/mvcc"
 )
 
 // AddService registers an instance with its checks, in place of one with the
@@ -75,7 +76,11 @@ func (r *Registry) addService(ctx context.Context, reg *check.Registration, repl
 	if old := r.services[s.row.ID]; old == nil || !old.row.Equal(s.row) { // else nothing is written
 		r.asked(ctx, s.row.ID)
 	}
-	return r.carryOut(p)
+	if err := r.carryOut(p); err != nil {
+		r.forgetAsker(s.row.ID, mvcc.OriginOf(ctx))
+		return err
+	}
+	return nil
 }
 
 // notReserved keeps clients from what the cluster itself writes for this node.
@@ -131,7 +136,11 @@ func (r *Registry) removeServiceLocked(ctx context.Context, id string) error {
 		r.dropCheckFiles(p, c)
 	}
 	r.asked(ctx, id)
-	return r.carryOut(p)
+	if err := r.carryOut(p); err != nil {
+		r.forgetAsker(id, mvcc.OriginOf(ctx))
+		return err
+	}
+	return nil
 }
 
 // AddCheck registers a check of the node or, if d names one, of an instance of
