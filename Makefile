@@ -7,6 +7,7 @@ BENCHTIME     ?= 1s
 SOAKTIME      ?= 1h
 TORTURETIME   ?= 5m
 FAULTTIME     ?= 2h
+CHAOSTIME     ?= 30m
 FAILOVERS     ?= 20
 LIMIT_BUILD    = 10m
 LIMIT_LINT     = 10m
@@ -16,6 +17,7 @@ LIMIT_FUZZ     = 30m
 LIMIT_BENCH    = 20m
 LIMIT_TORTURE  = 20m
 LIMIT_FAULTS   = 3h
+LIMIT_CHAOS    = 3h
 LIMIT_FAILOVER = 40m
 LIMIT_SOAK     = 90m
 LIMIT_E2E      = 10m
@@ -25,7 +27,7 @@ LIMIT_DOCKER   = 15m
 # GNU timeout stops what hangs outside of a test; "make TIMEOUT=" does without.
 TIMEOUT ?= timeout $(1)
 
-.PHONY: all build test race lint fuzz bench soak torture faults failover e2e compat docker
+.PHONY: all build test race lint fuzz bench soak torture faults chaos failover e2e compat docker
 
 all: build lint test
 
@@ -62,11 +64,16 @@ bench:
 
 ## torture: the binary under kills in the middle of writes, and clusters of it under all kinds
 ## of faults, checked that nothing acknowledged was lost; longer than that: make faults FAULTTIME=24h LIMIT_FAULTS=25h
-torture: faults
+torture: faults chaos
 	go test -count=1 -run '^TestTorture' -timeout $(LIMIT_TORTURE) ./cmd/muster -torture=$(TORTURETIME)
 
 faults:
 	go test -count=1 -run '^TestFaults' -timeout $(LIMIT_FAULTS) -v ./cmd/muster -faults=$(FAULTTIME)
+
+## chaos: clusters in one process and in network namespaces, whose network, disks and clocks fail
+## at random; false alarms and elections without a cause are counted; CHAOSTIME is that of each
+chaos:
+	go test -count=1 -run '^Test(Chaos|Netns)' -timeout $(LIMIT_CHAOS) -v ./agent -chaos=$(CHAOSTIME)
 
 ## failover: how soon the loss of a server, or of a client agent, is made up for
 failover:

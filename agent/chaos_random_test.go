@@ -25,6 +25,9 @@ const (
 // clients saw can be explained, nothing acknowledged is lost, the servers have one
 // state, and all is well soon after all faults have ended.
 func TestChaosRandom(t *testing.T) {
+	if *chaosTime == 0 {
+		t.Skip("it takes a minute: give -chaos")
+	}
 	seed := seedOf(t)
 	began := time.Now()
 	operations, clusters := 0, 0
@@ -32,7 +35,7 @@ func TestChaosRandom(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Logf("to do the same again: -chaos.seed=%d", seed)
 			rounds, fewest := roundsShort, 1000
-			if *chaosTime > 0 {
+			if *chaosTime >= time.Minute {
 				rounds, fewest = roundsLong, 5000
 			}
 			servers := 3
@@ -179,8 +182,14 @@ func (x *trial) forget(s *agenttest.Agent, stopped map[*agenttest.Agent]bool, fo
 	if !stopped[s] {
 		x.stop(s, stopped)
 	}
-	s.Wipe()
+	what := "wipe " + s.Name
+	if x.random.IntN(2) == 0 {
+		what += " and its ID"
+		s.WipeAll()
+	} else {
+		s.Wipe()
+	}
 	x.rerun(s)
 	delete(stopped, s)
-	return "wipe " + s.Name
+	return what
 }

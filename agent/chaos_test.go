@@ -20,8 +20,8 @@ import (
 
 // How long clusters in this process are treated badly.
 var (
-	chaosTime = flag.Duration("chaos", 0, "how long TestChaos goes on with random faults, at least; 0 is a few of them")
-	chaosSeed = flag.Uint64("chaos.seed", 0, "where TestChaos begins; 0 is a new place each time")
+	chaosTime = flag.Duration("chaos", 0, "how long TestChaosRandom goes on, at least, and others watch a cluster, at most; 0 skips them")
+	chaosSeed = flag.Uint64("chaos.seed", 0, "where tests under faults begin; 0 is a new place each time")
 )
 
 const (
@@ -104,17 +104,19 @@ func (d *disk) mend() {
 }
 
 // newTrial starts a cluster and lets clients use it.
-func newTrial(t *testing.T, seed uint64, servers, clients int) *trial {
+func newTrial(t *testing.T, seed uint64, servers, clients int, options ...agenttest.Option) *trial {
 	t.Helper()
 	x := &trial{t: t, random: rand.New(rand.NewPCG(seed, 0)), disks: map[string]*disk{}, clocks: map[string]*agenttest.Clock{}}
-	x.Cluster = agenttest.StartCluster(t, servers, clients, agenttest.HCL(chaosSettings), agenttest.Reconnect(time.Second),
+	x.Cluster = agenttest.StartCluster(t, servers, clients, append([]agenttest.Option{
+		agenttest.HCL(chaosSettings), agenttest.Reconnect(time.Second),
 		agenttest.Each(func(name string) []agenttest.Option {
 			x.disks[name], x.clocks[name] = &disk{}, &agenttest.Clock{}
 			return []agenttest.Option{
 				agenttest.Clocked(x.clocks[name]),
 				agenttest.Faults(consensus.Faults{Log: x.disks[name].call, Stable: x.disks[name].call}),
 			}
-		}))
+		}),
+	}, options...)...)
 	x.Net.Seed(seed)
 	t.Cleanup(func() {
 		for _, d := range x.disks {

@@ -101,7 +101,7 @@ func (c *Cluster) Agents() []*Agent {
 	return append(append([]*Agent(nil), c.Servers...), c.Clients...)
 }
 
-// make starts one agent, which joins those that run.
+// make starts one agent, which joins the servers that run.
 func (c *Cluster) make(name string, client bool, expect int, options []Option) *Agent {
 	c.t.Helper()
 	s := settings{name: name, log: io.Discard, client: client, expect: expect, net: c.Net, folder: c.t.TempDir()}
@@ -111,7 +111,7 @@ func (c *Cluster) make(name string, client bool, expect int, options []Option) *
 	for _, o := range options {
 		o(&s)
 	}
-	for _, other := range c.Agents() {
+	for _, other := range c.Servers {
 		if other.Running() {
 			s.join = append(s.join, other.GossipAddr())
 		}
