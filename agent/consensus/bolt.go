@@ -61,7 +61,7 @@ func (s *boltStore) GetLog(index uint64, into *raft.Log) error {
 	}
 	err := s.BoltStore.GetLog(index, into)
 	if s.next.Swap(index+1) == index {
-		s.charge(len(into.Data) + len(into.Extensions) + entryOverhead)
+		s.charge(halfFull * (len(into.Data) + len(into.Extensions) + entryOverhead))
 	} else {
 		s.charge(touchedAround)
 	}
@@ -108,7 +108,7 @@ func (s *boltStore) write(size int, do func() error) error {
 	s.mapping.Lock()
 	err := do()
 	s.mapping.Unlock()
-	s.charge(size + touchedAround)
+	s.charge(halfFull*size + touchedAround)
 	return err
 }
 

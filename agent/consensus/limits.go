@@ -93,9 +93,11 @@ const (
 
 	// maxMapped is how many bytes of the log file, about, may count as memory of
 	// this process before they are given back to the kernel's cache. What is
-	// read in turn counts by its size; other transactions count touchedAround
-	// besides: the kernel maps pages in groups.
-	maxMapped     = 16 << 20
+	// read in turn counts halfFull times, since bolt leaves its pages half full;
+	// what is written too, since it reads the page before. Transactions count
+	// touchedAround if they are not in turn: the kernel maps pages in groups.
+	maxMapped     = 8 << 20
+	halfFull      = 2
 	touchedAround = 64 << 10
 
 	// lookBytes and lookEntries are how much is handed to a processor at once

@@ -58,6 +58,13 @@ func (s *stores) close() error {
 	return s.file.Close()
 }
 
+// release gives back what is mapped of the log.
+func (s *stores) release() {
+	if s.bolt != nil {
+		s.bolt.release()
+	}
+}
+
 // openStores opens the stores of a folder, or of memory if cfg.Dir is empty.
 func openStores(cfg Config, logger hclog.Logger) (*stores, error) {
 	dir := cfg.Dir
