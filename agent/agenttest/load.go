@@ -55,10 +55,11 @@ type Load struct {
 	slots   []*slot
 
 	mu     sync.Mutex
-	kept   map[string]string // written once and acknowledged
-	denied map[string]bool   // written once and refused
-	states map[uint64]string // hash by index
-	asked  map[string]int    // operations that were answered, by agent
+	kept   map[string]string    // written once and acknowledged
+	denied map[string]bool      // written once and refused
+	local  map[[2]string]string // what is registered at an agent, by its name and the instance's
+	states map[uint64]string    // hash by index
+	asked  map[string]int       // operations that were answered, by agent
 	odd    faults
 }
 
@@ -111,7 +112,7 @@ func StartLoad(names string, seed uint64, clients int, targets []Target) *Load {
 	l := &Load{
 		History: NewHistory(), targets: targets, name: names,
 		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients + 1}},
-		kept:   map[string]string{}, denied: map[string]bool{}, states: map[uint64]string{}, asked: map[string]int{},
+		kept:   map[string]string{}, denied: map[string]bool{}, local: map[[2]string]string{}, states: map[uint64]string{}, asked: map[string]int{},
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	for i := range loadSlots {
@@ -164,6 +165,44 @@ func (l *Load) ReadAll(name, mode string) {
 	wg.Wait()
 }
 
+// Lost says that an agent has lost its data, and what was registered there with it.
+// Nobody can have been answered by the agent since.
+func (l *Load) Lost(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id := range l.local {
+		if id[0] == name {
+			delete(l.local, id)
+		}
+	}
+}
+
+// checkLocal waits until the catalog has what is registered at the agents.
+func (l *Load) checkLocal(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyLimit)
+	defer cancel()
+	tick := time.NewTicker(lookInterval)
+	defer tick.Stop()
+	for id, value := range l.local {
+		for {
+			var found []struct {
+				Node    struct{ Node string }
+				Service struct{ Meta map[string]string }
+			}
+			_, _, err := l.request(ctx, l.targets[0], http.MethodGet, "/v1/health/service/"+id[1]+"?consistent", nil, &found)
+			if err == nil && len(found) == 1 && found[0].Node.Node == id[0] && found[0].Service.Meta["value"] == value {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("an acknowledged registration is lost: the catalog has %+v for %s, which is registered at %s as %s (%w)", found, id[1], id[0], value, err)
+			case <-tick.C:
+			}
+		}
+	}
+	return nil
+}
+
 // Finish reads all keys once more, at all agents, and then checks all that was
 // seen. The clients must have been stopped.
 func (l *Load) Finish() error {
@@ -171,7 +210,7 @@ func (l *Load) Finish() error {
 	defer l.cancel()
 	defer l.client.CloseIdleConnections()
 	var errs []error
-	errs = append(errs, l.SameState(l.ctx))
+	errs = append(errs, l.checkLocal(l.ctx), l.SameState(l.ctx))
 	for i, t := range l.targets {
 		w := &worker{load: l, target: t, id: -1 - i}
 		for _, s := range l.slots {
@@ -358,8 +397,10 @@ func (w *worker) step() Outcome {
 	switch {
 	case chance < 50:
 		return w.get(s, key, mode).Outcome
-	case chance < 55:
+	case chance < 54:
 		return w.keep()
+	case chance < 55:
+		return w.registerLocal()
 	case registration && chance < 92, chance < 68:
 		return w.change(s, Op{Key: key, Kind: Put, Value: w.next()}, 0)
 	case registration, chance < 71:
@@ -476,6 +517,26 @@ func (w *worker) keep() Outcome {
 		w.load.kept[key] = value
 	case Refused:
 		w.load.denied[key] = true
+	}
+	return outcome
+}
+
+// registerLocal registers an instance at the agent itself, which brings it into the
+// catalog sooner or later.
+func (w *worker) registerLocal() Outcome {
+	ctx, cancel := w.limited()
+	defer cancel()
+	value, id := w.next(), fmt.Sprintf("local-%s-%d", w.target.Name, w.id)
+	body := fmt.Sprintf(`{"Name":%q,"Meta":{"value":%q}}`, id, value)
+	_, _, err := w.load.request(ctx, w.target, http.MethodPut, "/v1/agent/service/register", strings.NewReader(body), nil)
+	w.load.mu.Lock()
+	defer w.load.mu.Unlock()
+	outcome := outcomeOf(err)
+	switch outcome {
+	case Done:
+		w.load.local[[2]string{w.target.Name, id}] = value
+	case Unknown:
+		delete(w.load.local, [2]string{w.target.Name, id})
 	}
 	return outcome
 }

@@ -270,6 +270,9 @@ func rollingRestart(t *testing.T, x *trial) {
 func (x *trial) wipe(t *testing.T, keepID bool) {
 	v := x.servers[x.random.IntN(len(x.servers))]
 	v.kill(t)
+	x.load.Pause()
+	x.load.Lost(v.name)
+	x.load.Resume()
 	x.leader(t)
 	x.awaitProgress(t, x.living()...)
 	id, err := os.ReadFile(filepath.Join(v.data(), "node-id"))
