@@ -206,7 +206,8 @@ func (d *Deps) cleanUp(ctx context.Context, report *Report) {
 	minimum := int(d.Config().MinQuorum)
 	var dead []ServerHealth
 	for _, s := range report.Servers {
-		gone := s.Status == gossip.None && d.settled() || s.Status == gossip.Left
+		_, met := d.met.Load(s.ID)
+		gone := s.Status == gossip.None && (met || d.settled()) || s.Status == gossip.Left
 		switch {
 		case s.Leader || s.Answered:
 		case s.Status == gossip.Failed && !s.Voter, gone && !s.Voter:

@@ -85,6 +85,7 @@ type Deps struct {
 
 	began time.Time
 	seen  map[string]bool // names of all who were members since then; reconcileMembers' own
+	met   *sync.Map       // IDs of all who were members since then
 }
 
 // settled reports whether this reign has lasted long enough for everybody to have
@@ -94,7 +95,7 @@ func (d *Deps) settled() bool { return d.Now().Sub(d.began) >= OrphanGrace }
 // Run does the duties until ctx ends, and returns when all have stopped.
 func Run(ctx context.Context, d Deps) error {
 	d.began = d.Now()
-	d.seen = map[string]bool{}
+	d.seen, d.met = map[string]bool{}, &sync.Map{}
 	var duties sync.WaitGroup
 	duties.Go(func() { d.reconcileMembers(ctx) })
 	duties.Go(func() { d.reapTombstones(ctx) })

@@ -468,3 +468,22 @@ func TestNodesOfMembersNotYetSeenAreKept(t *testing.T) {
 		}
 	})
 }
+
+// An agent that lost its ID and came back by its name before anybody missed it
+// takes the place of what it was.
+func TestReplacedMemberTakesItsName(t *testing.T) {
+	inTestTime(t, func(t *testing.T, w *world) {
+		before := member("c1", gossip.RoleClient, gossip.Alive)
+		w.change(member("s1", gossip.RoleServer, gossip.Alive), before)
+		after := before
+		after.ID = "00000000-0000-4000-8000-000000000009"
+		w.change(member("s1", gossip.RoleServer, gossip.Alive), after)
+		synctest.Wait()
+		if n := w.node("c1"); n == nil || n.Node.ID != after.ID {
+			t.Errorf("the node is %+v, want the ID %s", n, after.ID)
+		}
+		if c := w.liveness("c1"); c == nil || c.Status != health.Passing {
+			t.Errorf("its liveness is %+v", c)
+		}
+	})
+}

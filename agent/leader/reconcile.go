@@ -46,6 +46,7 @@ func (d *Deps) reconcile(ctx context.Context) error {
 	for _, m := range d.Pool.Members() {
 		members[strings.ToLower(m.Name)] = true
 		d.seen[strings.ToLower(m.Name)] = true
+		d.met.Store(m.ID, true)
 		errs = append(errs, d.reconcileMember(ctx, &m))
 	}
 	view := d.View()
@@ -81,7 +82,23 @@ func (d *Deps) memberAlive(ctx context.Context, m *gossip.Member) error {
 	if m.IsServer() {
 		service = serverService(m)
 	}
+	if err := d.releaseName(ctx, m); err != nil {
+		return err
+	}
 	return d.write(ctx, m, service, liveness(m.Name, health.Passing, health.SerfAlive))
+}
+
+// releaseName lets a member have the name of a node with another ID. That one is
+// no member any more: it may have been replaced so soon that nobody missed it.
+func (d *Deps) releaseName(ctx context.Context, m *gossip.Member) error {
+	view := d.View()
+	n, _ := view.Catalog.Node(&catalog.NodeQuery{Name: m.Name}, nil)
+	if n == nil || n.ID == "" || m.ID == "" || strings.EqualFold(n.ID, m.ID) {
+		return nil
+	}
+	gone := *m
+	gone.ID = n.ID
+	return d.memberFailed(ctx, &gone)
 }
 
 // memberFailed marks the node, if it is known, and keeps all that stands on it.
