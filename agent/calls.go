@@ -322,10 +322,6 @@ func (a *Agent) attendOne(ctx context.Context, id string) {
 	}
 }
 
-// missedPause is between the end of a call that another agent kept open and the
-// first look whether its process is gone, and missedAgain from that to another.
-const missedPause, missedAgain = 20 * time.Millisecond, 200 * time.Millisecond
-
 // missed looks after the agent whose call broke. The sockets of a process that
 // dies are closed one after the other, so its gossip port may still be open when
 // its call ends: that is looked at a little later, and once more if it was.

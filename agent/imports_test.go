@@ -41,7 +41,7 @@ var mayImport = map[string][]string{
 var onlyThere = map[string][]string{
 	"github.com/hashicorp/raft":                 {"agent/consensus", "agent/state"},
 	"github.com/hashicorp/memberlist":           {"agent/gossip"},
-	"github.com/anishathalye/porcupine":          {"agent/agenttest"},
+	"github.com/anishathalye/porcupine":         {"agent/agenttest"},
 	"google.golang.org/grpc":                    {"agent/rpc", "health/check"},
 	"github.com/hashicorp/raft-boltdb/v2":       {"agent/consensus"},
 	"go.etcd.io/bbolt":                          {"agent/consensus"},

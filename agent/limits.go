@@ -110,6 +110,10 @@ const (
 	maxAvoided = 1024
 	// attendInterval is between two looks at which servers are to miss this agent.
 	attendInterval = time.Second
+	// missedPause is between the end of a call that another agent kept open and the
+	// first look whether its process is gone, and missedAgain from that to another.
+	missedPause = 20 * time.Millisecond
+	missedAgain = 200 * time.Millisecond
 	// expectInterval is between two looks for the servers of a new cluster.
 	expectInterval = 200 * time.Millisecond
 	// statsLimit bounds the question to a server for what it is.
