@@ -45,6 +45,14 @@ func (s *streamLayer) Accept() (net.Conn, error) {
 }
 
 func (s *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	// Raft tries once more to reach each server when it ends, and one that is
+	// silent would hold it up for as long as a dial may take.
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return nil, net.ErrClosed
+	}
 	conn, err := s.stream.Dial(string(address), min(timeout, dialTimeout))
 	if err != nil {
 		return nil, err
