@@ -189,7 +189,7 @@ func flagHelp(f *flag.Flag) string {
 	if value != "" {
 		value = "=<" + value + ">"
 	}
-	if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" {
+	if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" && f.DefValue != "0s" {
 		usage += fmt.Sprintf(" Default: %s.", f.DefValue)
 	}
 	return fmt.Sprintf("    -%s%s\n        %s\n", f.Name, value, strings.ReplaceAll(usage, "\n", "\n        "))

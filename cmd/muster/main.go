@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
+	"time"
 )
 
 // Exit codes that every command keeps to; a few add one of their own with an
@@ -86,6 +88,10 @@ func (c *command) execute(streams streams, args []string) int {
 		c.printHelp(streams.out, flags)
 		return exitOK
 	case err != nil:
+		if f, want := misread(flags, err); f != nil {
+			fmt.Fprintf(streams.err, "Error: %v: it must be %s\n\n%s", err, want, flagHelp(f))
+			return exitFailed
+		}
 		fmt.Fprintf(streams.err, "Error: %v\n\n", err)
 		c.printFlags(streams.err, flags)
 		return exitFailed
@@ -95,6 +101,27 @@ func (c *command) execute(streams streams, args []string) int {
 		err = runner.run(streams, flags.Args())
 	}
 	return report(streams.err, err)
+}
+
+// misread finds the flag whose value could not be read, and says what it takes.
+// The flag package itself only says "parse error".
+func misread(flags *flag.FlagSet, failed error) (found *flag.Flag, want string) {
+	flags.VisitAll(func(f *flag.Flag) {
+		before, _, ok := strings.Cut(failed.Error(), "-"+f.Name+": ")
+		if getter, is := f.Value.(flag.Getter); ok && is && strings.HasPrefix(before, "invalid ") {
+			switch getter.Get().(type) {
+			case bool:
+				found, want = f, "true or false"
+			case time.Duration:
+				found, want = f, `a duration as in "90s" or "1h30m"`
+			case int, int64:
+				found, want = f, "a whole number"
+			case uint, uint64:
+				found, want = f, "a whole number of 0 or more"
+			}
+		}
+	})
+	return found, want
 }
 
 // report prints an error and returns the exit code that goes with it.
@@ -107,9 +134,22 @@ func report(stderr io.Writer, err error) int {
 		return int(status)
 	default:
 		fmt.Fprintf(stderr, "Error: %v\n", err)
+		if strings.Contains(err.Error(), noLeader) {
+			fmt.Fprint(stderr, noLeaderAdvice)
+		}
 		return exitFailed
 	}
 }
+
+// What servers say that have no leader, and how to find out why.
+const (
+	noLeader       = "No cluster leader"
+	noLeaderAdvice = `More than half of the servers must be up and reach each other to elect one.
+"muster members" shows who is up, "muster operator raft list-peers -stale" whose
+votes count. Reads with -stale need no leader. If a majority is lost for good, see
+"muster operator raft recover -h".
+`
+)
 
 // isHelp reports whether an argument asks for help.
 func isHelp(arg string) bool {

@@ -90,6 +90,10 @@ func trails(s *api.RaftServer, all []*api.RaftServer) string {
 		if !leader.Leader {
 			continue
 		}
+		// A follower that is asked with -stale does not know how far others are.
+		if leader.LastIndex == 0 {
+			break
+		}
 		switch behind := leader.LastIndex - min(s.LastIndex, leader.LastIndex); behind {
 		case 1:
 			return "1 commit"

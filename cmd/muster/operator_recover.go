@@ -107,6 +107,10 @@ func (r *recoverRunner) read(arg string) *storedServer {
 			s.raft, home = s.folder, filepath.Join(s.folder, "..")
 		}
 	}
+	if _, err := os.Stat(s.folder); err != nil {
+		s.failed = err
+		return s
+	}
 	if s.id == "" {
 		s.id, s.failed = readNodeID(filepath.Join(home, "node-id"))
 	}

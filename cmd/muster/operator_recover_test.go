@@ -227,6 +227,11 @@ func TestRecoverFindsFolders(t *testing.T) {
 			t.Errorf("%s: server %q of %s, %v", arg, s.id, read, s.failed)
 		}
 	}
+	for _, arg := range []string{filepath.Join(base, "mistyped"), "x=" + filepath.Join(base, "mistyped")} {
+		if s := r.read(arg); !errors.Is(s.failed, fs.ErrNotExist) || strings.Contains(s.failed.Error(), "name it as") {
+			t.Errorf("%s: got %v", arg, s.failed)
+		}
+	}
 	for name, text := range map[string]string{"its node ID is not known": "", "is empty": " \n", "larger than the limit of 4096 bytes": strings.Repeat("x", maxNodeID+1)} {
 		path := filepath.Join(base, "a", "node-id")
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -119,8 +119,9 @@ func restoreCommand() *command {
 		details: `Everything that was changed since the file was saved is undone, on all servers:
 keys, registrations and the rest. Agents then register again what they have.
 The servers check the whole file before they replace anything, and refuse a
-damaged one. Who takes part in Raft stays as it is. To be able to go back, save
-the present state first.`,
+damaged one, or one that Consul saved: "kv export" and "kv import" move keys from
+there. Who takes part in Raft stays as it is. To be able to go back, save the
+present state first.`,
 		examples: []example{
 			{"See what it holds, keep the present state, go back", "muster snapshot inspect old.snap && muster snapshot save now.snap && muster snapshot restore old.snap"},
 		},
