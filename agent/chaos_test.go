@@ -215,7 +215,9 @@ func (x *trial) whole(ctx context.Context, a *agenttest.Agent) error {
 	if err != nil {
 		return err
 	}
-	if len(voters) != len(x.Servers) {
+	all := names(x.Servers)
+	slices.Sort(all)
+	if !slices.Equal(voters, all) {
 		return fmt.Errorf("the voters are %v", voters)
 	}
 	members, err := membersSeenBy(ctx, a)

@@ -179,14 +179,6 @@ func (a *Agent) Wipe() {
 	}
 }
 
-// WipeAll removes the data of an agent that was stopped, and its ID.
-func (a *Agent) WipeAll() {
-	a.t.Helper()
-	if err := errors.Join(os.RemoveAll(a.settings.folder), os.MkdirAll(a.settings.folder, 0o755)); err != nil {
-		a.t.Fatal(err)
-	}
-}
-
 // JoinVia makes an agent look for the cluster at others when it is run again.
 func (a *Agent) JoinVia(others ...*Agent) {
 	a.settings.join = nil
