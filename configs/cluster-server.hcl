@@ -52,7 +52,10 @@ performance {
 # it later.
 autopilot {
   # Servers that failed are removed once another one has taken their place.
+  # Without min_quorum, the number of servers that are to vote, they are removed
+  # within half a minute, as long as a majority is left.
   cleanup_dead_servers = true
+  min_quorum           = 3
 
   # How long a new server must have been healthy before it may vote.
   server_stabilization_time = "10s"
