@@ -43,6 +43,9 @@ const (
 	opHealth        = "autopilot-health"
 )
 
+// changes reports whether to do it twice is not the same as to do it once.
+func (o operation) changes() bool { return o.Name == opRemove || o.Name == opTransfer }
+
 // RaftConfiguration lists who takes part in Raft.
 func (o operator) RaftConfiguration(ctx context.Context, r mvcc.ReadOptions) (out api.RaftConfiguration, err error) {
 	err = o.do(ctx, r.Datacenter, operation{Name: opConfiguration, Stale: r.Mode == mvcc.Stale}, &out)
@@ -137,9 +140,14 @@ func (o operator) do(ctx context.Context, dc string, op operation, v any) error 
 		if encodeErr != nil {
 			return encodeErr
 		}
-		var reply rpc.Reply
-		reply, err = a.remote.query(ctx, mvcc.ReadOptions{}, append([]byte{callOperate}, query...))
-		body = reply.Body
+		query = append([]byte{callOperate}, query...)
+		if op.changes() {
+			body, err = a.remote.operate(ctx, query)
+		} else {
+			var reply rpc.Reply
+			reply, err = a.remote.query(ctx, mvcc.ReadOptions{}, query)
+			body = reply.Body
+		}
 	}
 	if err != nil || v == nil {
 		return err

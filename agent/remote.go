@@ -192,30 +192,57 @@ func (r *remote) once(ctx context.Context, id string, q *rpc.QueryRequest) (rpc.
 // apply has any server carry out a command. One that may have been carried out is
 // not tried again.
 func (r *remote) apply(ctx context.Context, command []byte) (state.Result, error) {
-	if err := r.admit(); err != nil {
+	var body []byte
+	err := r.carryOut(ctx, func(id string) (undone bool, err error) {
+		body, err = r.applyAt(ctx, id, command)
+		return rpc.Unsent(err) || mvcc.CodeOf(err) == mvcc.ShuttingDown, err
+	})
+	if err != nil {
 		return state.Result{}, err
+	}
+	return state.DecodeResult(body)
+}
+
+// operate has any server carry out what is no command of the log, and is not tried
+// again either if it may have been done.
+func (r *remote) operate(ctx context.Context, query []byte) ([]byte, error) {
+	var body []byte
+	err := r.carryOut(ctx, func(id string) (undone bool, err error) {
+		limited, cancel := r.bound(ctx, 0)
+		defer cancel()
+		body, err = r.call(limited, id, query)
+		return rpc.Unsent(err), err
+	})
+	return body, err
+}
+
+// carryOut has one server after the other try something, for as long as it was
+// certainly not done.
+func (r *remote) carryOut(ctx context.Context, try func(id string) (undone bool, err error)) error {
+	if err := r.admit(); err != nil {
+		return err
 	}
 	began := time.Now()
 	var last error
 	for {
 		for _, id := range r.router.servers() {
-			body, err := r.applyAt(ctx, id, command)
+			undone, err := try(id)
 			switch {
 			case err == nil:
 				r.router.served(id)
-				return state.DecodeResult(body)
-			case rpc.Unsent(err), mvcc.CodeOf(err) == mvcc.ShuttingDown:
+				return nil
+			case undone:
 				r.router.failed(id)
 				last = err
 			default:
-				return state.Result{}, uncertain(ctx, err)
+				return uncertain(ctx, err)
 			}
 		}
 		if time.Since(began) > r.hold {
-			return state.Result{}, r.none(last)
+			return r.none(last)
 		}
 		if err := r.pause(ctx); err != nil {
-			return state.Result{}, err
+			return err
 		}
 	}
 }

@@ -1,0 +1,70 @@
+package agent
+
+import (
+	"context"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/muster-sd/muster/agent/config"
+	"github.com/muster-sd/muster/agent/gossip"
+	"github.com/muster-sd/muster/agent/rpc"
+	"github.com/muster-sd/muster/api"
+	"github.com/muster-sd/muster/kv/mvcc"
+)
+
+// twoServers is a pool of two servers that are alive.
+type twoServers struct{}
+
+func (twoServers) Members() []gossip.Member {
+	var out []gossip.Member
+	for _, id := range []string{"a", "b"} {
+		out = append(out, gossip.Member{
+			Name: id, ID: id, Addr: netip.MustParseAddr("192.0.2.1"), Status: gossip.Alive,
+			Tags: map[string]string{"role": gossip.RoleServer, "dc": "dc1"},
+		})
+	}
+	return out
+}
+
+func (twoServers) RTT(string) (time.Duration, bool)     { return 0, false }
+func (twoServers) Subscribe() (<-chan struct{}, func()) { return nil, func() {} }
+
+// slowCaller reaches servers that do what they are asked, and take their time.
+type slowCaller struct {
+	deafCaller
+	asked chan string
+	takes time.Duration
+}
+
+func (c slowCaller) Query(_ context.Context, to string, _ *rpc.QueryRequest, each func(rpc.Reply) error) error {
+	c.asked <- to
+	time.Sleep(c.takes)
+	return each(rpc.Reply{Body: []byte(`{"Servers":[]}`)})
+}
+
+// What changes who takes part or leads is asked of one server, however long that
+// takes; what only tells is asked of another one too.
+func TestClientAgentOperatesOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		caller := slowCaller{asked: make(chan string, 9), takes: patience + patience/2}
+		a := &Agent{config: &config.Config{Datacenter: "dc1"}, backend: &backend{datacenter: "dc1"}}
+		a.remote = &remote{calls: caller, hold: testHold, router: newRouter("c", "dc1", twoServers{}, time.Now)}
+		expect := func(what string, want int, err error) {
+			t.Helper()
+			time.Sleep(2 * patience)
+			if got := len(caller.asked); err != nil || got != want {
+				t.Errorf("%s was asked of %d servers, want %d: %v", what, got, want, err)
+			}
+			for len(caller.asked) > 0 {
+				<-caller.asked
+			}
+		}
+		o := operator{a}
+		expect("a transfer", 1, o.TransferLeader(t.Context(), "", ""))
+		expect("a removal", 1, o.RemovePeer(t.Context(), "", api.PeerName{ID: "b"}))
+		_, err := o.RaftConfiguration(t.Context(), mvcc.ReadOptions{})
+		expect("the configuration", 2, err)
+	})
+}
