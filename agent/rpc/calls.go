@@ -31,10 +31,20 @@ type QueryRequest struct {
 	Forwarded bool
 	// Options say how fresh the answer is to be and whether to wait for it.
 	Options mvcc.ReadOptions
+	// Short says that the answer is one reply, and comes soon. Such a call is
+	// cheaper.
+	Short bool
+	// Have, if it is not zero, is what the asker has an answer of: if that is
+	// still the answer, none needs to be sent.
+	Have Stamp
 	// Query is what is asked, at most [MaxRequestBytes]. Nobody may change it
 	// after the call began.
 	Query []byte
 }
+
+// Stamp is what an answer of one server stands on: while both numbers are the
+// same, so is the answer.
+type Stamp struct{ Index, Line uint64 }
 
 // Reply is one answer to a query.
 type Reply struct {
@@ -43,6 +53,8 @@ type Reply struct {
 	// Body is the answer, at most [MaxBodyBytes]. What was given to send may
 	// not be changed any more; what came out of a call belongs to the caller.
 	Body []byte
+	// Same says that the answer is the one that the asker has. Body is empty.
+	Same bool
 	// More says that the answer is not whole with this reply: more follow.
 	// This package carries it and makes nothing of it.
 	More bool
@@ -56,6 +68,16 @@ type Handler interface {
 	// Query answers with any number of replies. send waits while the caller
 	// does not keep up, and fails when it is gone.
 	Query(ctx context.Context, r *QueryRequest, send func(Reply) error) error
+}
+
+// QuickHandler is a [Handler] that can answer some short queries without waiting
+// for anything.
+type QuickHandler interface {
+	Handler
+	// Quick answers a query, or reports that it has to be asked by Query. While it
+	// runs, no other call of the connection begins. The bytes of the query may be
+	// used only until it returns.
+	Quick(r *QueryRequest) (Reply, bool)
 }
 
 // unsent marks an error of a call that certainly did nothing on the server.

@@ -711,7 +711,7 @@ func FuzzDecodeReply(f *testing.F) {
 	f.Add([]byte(encodeError(errorCoded, mvcc.NoLeader, "No cluster leader").Materialize()))
 	f.Add([]byte(encodeError(errorDeadline, 0, "").Materialize()))
 	f.Add([]byte{wireForm, replyPart, 1})
-	a := answer{mvcc.Meta{Index: 9, Line: 1 << 63, KnownLeader: true, LastContact: 3, Mode: 1}, true}
+	a := answer{mvcc.Meta{Index: 9, Line: 1 << 63, KnownLeader: true, LastContact: 3, Mode: 1}, true, true}
 	whole, _ := a.append(nil, 3, MaxMessageBytes)
 	f.Add(append(whole, "abc"...))
 	cut, first := a.append(nil, 1<<20, 100)

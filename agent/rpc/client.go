@@ -76,6 +76,10 @@ type clientConn struct {
 	grpc    *grpc.ClientConn
 	calls   int
 	retired bool
+
+	opening  sync.Mutex // held while an exchange is opened
+	exchange *exchange  // may be nil
+	alone    bool       // the server takes no exchange
 }
 
 var errClientClosed = errors.New("the client of the agents' calls is closed")
@@ -99,15 +103,22 @@ func NewClient(cfg ClientConfig) *Client {
 func (c *Client) Apply(ctx context.Context, to string, r *ApplyRequest) ([]byte, error) {
 	head := request{from: r.From, token: r.Token, datacenter: r.Datacenter, forwarded: r.Forwarded}
 	var result []byte
-	err := c.call(ctx, to, &head, len(r.Command), func(ctx context.Context, conn *grpc.ClientConn) error {
+	err := c.call(ctx, to, &head, len(r.Command), func(ctx context.Context, conn *clientConn) error {
+		if len(r.Command) <= MaxShortBytes {
+			reply, err := c.short(ctx, conn, to, itemApply, &head, r.Command)
+			if !errors.Is(err, errNoExchange) {
+				result = reply.Body
+				return err
+			}
+		}
 		buf, first := head.append(newHead(headRoom+head.texts(), len(r.Command)), false, len(r.Command), MaxMessageBytes)
 		out := joined(buf, r.Command[:first])
 		var in message
 		var err error
 		if first == len(r.Command) {
-			err = conn.Invoke(ctx, applyMethod, out, &in)
+			err = conn.grpc.Invoke(ctx, applyMethod, out, &in)
 		} else {
-			err = applyCut(ctx, conn, out, r.Command[first:], &in)
+			err = applyCut(ctx, conn.grpc, out, r.Command[first:], &in)
 		}
 		if err != nil {
 			return err
@@ -179,11 +190,22 @@ type errEach struct{ error }
 // Query asks the server with the node ID to, and gives each of its replies to
 // each. An error of each ends the call and is returned.
 func (c *Client) Query(ctx context.Context, to string, r *QueryRequest, each func(Reply) error) error {
-	head := request{from: r.From, token: r.Token, datacenter: r.Options.Datacenter, forwarded: r.Forwarded, options: r.Options}
-	return c.call(ctx, to, &head, len(r.Query), func(ctx context.Context, conn *grpc.ClientConn) error {
+	head := request{from: r.From, token: r.Token, datacenter: r.Options.Datacenter, forwarded: r.Forwarded, options: r.Options, have: r.Have}
+	return c.call(ctx, to, &head, len(r.Query), func(ctx context.Context, conn *clientConn) error {
+		if r.Short && len(r.Query) <= MaxShortBytes {
+			reply, err := c.short(ctx, conn, to, itemQuery, &head, r.Query)
+			if err == nil {
+				if err := each(reply); err != nil {
+					return errEach{err}
+				}
+			}
+			if !errors.Is(err, errNoExchange) {
+				return err
+			}
+		}
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		stream, err := conn.NewStream(ctx, &service.Streams[1], queryMethod)
+		stream, err := conn.grpc.NewStream(ctx, &service.Streams[1], queryMethod)
 		if err != nil {
 			return err
 		}
@@ -228,7 +250,7 @@ func receiveReplies(stream grpc.ClientStream, each func(Reply) error) error {
 		if building = !b.whole(); building {
 			continue
 		}
-		if err := each(Reply{Meta: now.meta, Body: b.data, More: now.more}); err != nil {
+		if err := each(Reply{Meta: now.meta, Body: b.data, More: now.more, Same: now.same}); err != nil {
 			return errEach{err}
 		}
 		b.data = nil
@@ -238,7 +260,7 @@ func receiveReplies(stream grpc.ClientStream, each func(Reply) error) error {
 
 // call makes one call on the connection to a server, and says of its error
 // what is known.
-func (c *Client) call(ctx context.Context, to string, head *request, size int, do func(context.Context, *grpc.ClientConn) error) error {
+func (c *Client) call(ctx context.Context, to string, head *request, size int, do func(context.Context, *clientConn) error) error {
 	if head.from == "" {
 		head.from = c.cfg.ID
 	}
@@ -250,7 +272,7 @@ func (c *Client) call(ctx context.Context, to string, head *request, size int, d
 		return err
 	}
 	defer c.release(conn)
-	err = do(ctx, conn.grpc)
+	err = do(ctx, conn)
 	if err == nil {
 		return nil
 	}
@@ -384,7 +406,7 @@ func (c *Client) connect(to string) (*grpc.ClientConn, error) {
 			}
 		}),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(MaxBodyBytes+headRoom), grpc.MaxCallSendMsgSize(MaxMessageBytes)),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(MaxBodyBytes+headRoom+itemRoom), grpc.MaxCallSendMsgSize(MaxMessageBytes)),
 		grpc.WithDisableRetry(),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDisableHealthCheck(),

@@ -225,14 +225,16 @@ func TestManyStreams(t *testing.T) {
 	} else {
 		t.Logf("half messages of %d bytes cost %d", MaxReceiving*16000, grown)
 	}
-	_, err := client(t, n, nil).Apply(t.Context(), "a", &ApplyRequest{})
+	// A call that is not short takes a stream of its own.
+	long := &ApplyRequest{Command: make([]byte, MaxShortBytes+1)}
+	_, err := client(t, n, nil).Apply(t.Context(), "a", long)
 	if !Unsent(err) || !strings.Contains(err.Error(), "busy") {
 		t.Errorf("a call while too many come in: %v", err)
 	}
 	_ = r.Close()
 	c := client(t, n, nil)
 	for { // until the server has seen the end of it
-		_, err := c.Apply(t.Context(), "a", &ApplyRequest{})
+		_, err := c.Apply(t.Context(), "a", long)
 		if err == nil {
 			break
 		}

@@ -92,6 +92,24 @@ const (
 	// costs some 11 KB.
 	MaxCalls = 32768
 
+	// MaxShortBytes is the longest command or query that shares a stream with
+	// others. It is far below a message, so that many fit into one.
+	MaxShortBytes = 16 << 10
+
+	// MaxItemBytes is how much of an answer goes to such a call before answers
+	// to others may go.
+	MaxItemBytes = 128 << 10
+
+	// ExchangeIdle is how long the stream that short calls share stays open
+	// without one, at least. It costs a server some 15 KB.
+	ExchangeIdle = time.Minute
+
+	// MaxExchanges is how many such streams a server keeps, one for each
+	// connection; calls on further connections take a stream each. A client
+	// that begins a message and does not end it makes the server hold up to
+	// one of [MaxMessageBytes] for each.
+	MaxExchanges = 4096
+
 	// MaxReceiving is how many requests a server may be reading at once; each
 	// holds up to two of [MaxMessageBytes]. Requests above it are refused as
 	// busy.

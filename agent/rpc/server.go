@@ -25,9 +25,12 @@ const (
 	serviceName = "muster.Calls"
 	applyMethod = "/" + serviceName + "/Apply"
 	queryMethod = "/" + serviceName + "/Query"
+
+	exchangeMethod = "/" + serviceName + "/Exchange"
 )
 
-// service describes the two methods to the library. To one message of a
+// service describes the methods to the library: one each for the two kinds of
+// calls, and one for many that are short. To one message of a
 // request and one of a reply, as Apply nearly always has, a stream is the same
 // as a single call.
 var service = grpc.ServiceDesc{
@@ -36,6 +39,7 @@ var service = grpc.ServiceDesc{
 	Streams: []grpc.StreamDesc{
 		{StreamName: "Apply", ClientStreams: true, Handler: func(s any, stream grpc.ServerStream) error { return s.(*Server).serve(stream, false) }},
 		{StreamName: "Query", ClientStreams: true, ServerStreams: true, Handler: func(s any, stream grpc.ServerStream) error { return s.(*Server).serve(stream, true) }},
+		{StreamName: "Exchange", ClientStreams: true, ServerStreams: true, Handler: func(s any, stream grpc.ServerStream) error { return s.(*Server).exchange(stream) }},
 	},
 }
 
@@ -68,6 +72,7 @@ type Server struct {
 	calls          atomic.Int64
 	receiving      atomic.Int64
 	receivingBytes atomic.Int64
+	exchanges      atomic.Int64
 
 	mu     sync.Mutex
 	conns  map[*serverConn]struct{}
@@ -92,7 +97,7 @@ func NewServer(cfg ServerConfig) *Server {
 	s.grpc = grpc.NewServer(
 		grpc.ForceServerCodecV2(codec{}),
 		grpc.MaxRecvMsgSize(MaxMessageBytes),
-		grpc.MaxSendMsgSize(MaxBodyBytes+headRoom),
+		grpc.MaxSendMsgSize(MaxBodyBytes+headRoom+itemRoom),
 		grpc.MaxConcurrentStreams(MaxStreams),
 		grpc.MaxHeaderListSize(MaxHeaderBytes),
 		grpc.ConnectionTimeout(HandshakeTimeout),
@@ -205,7 +210,9 @@ type serverConn struct {
 	once   sync.Once
 	unread atomic.Int64 // of the preface
 	begun  atomic.Bool
-	from   atomic.Pointer[string] // the node ID in its requests, once there was one
+	// exchanging is whether it has an exchange.
+	exchanging atomic.Bool
+	from       atomic.Pointer[string] // the node ID in its requests, once there was one
 }
 
 // Read reads, and notes when the preface is there.
@@ -368,16 +375,22 @@ func (s *Server) receive(stream grpc.ServerStream, conn *serverConn, query bool)
 
 // apply has the handler carry out a command.
 func (s *Server) apply(stream grpc.ServerStream, head request, command []byte) error {
-	result, err := s.handleApply(stream.Context(), &ApplyRequest{
-		From: head.from, Datacenter: head.datacenter, Token: head.token, Forwarded: head.forwarded, Command: command,
-	})
+	result, err := s.handleApply(stream.Context(), head.toApply(command))
 	if err == nil && len(result) > MaxBodyBytes {
-		err = &mvcc.Error{Code: mvcc.TooLarge, Text: fmt.Sprintf("the result has %d bytes, the limit is %d; the command was carried out", len(result), MaxBodyBytes)}
+		err = resultTooLong(len(result))
 	}
 	if err != nil {
 		return s.fail(stream, stream.Context(), err)
 	}
 	return stream.SendMsg(encodeResult(result))
+}
+
+func resultTooLong(n int) error {
+	return &mvcc.Error{Code: mvcc.TooLarge, Text: fmt.Sprintf("the result has %d bytes, the limit is %d; the command was carried out", n, MaxBodyBytes)}
+}
+
+func answerTooLong(n int) error {
+	return &mvcc.Error{Code: mvcc.TooLarge, Text: fmt.Sprintf("the answer has %d bytes, the limit is %d", n, MaxBodyBytes)}
 }
 
 func (s *Server) handleApply(ctx context.Context, r *ApplyRequest) (result []byte, err error) {
@@ -391,9 +404,7 @@ func (s *Server) query(stream grpc.ServerStream, head request, query []byte) err
 	defer cancel(nil)
 	release := context.AfterFunc(s.stopping, func() { cancel(errStopping) })
 	defer release()
-	err := s.handleQuery(ctx, &QueryRequest{
-		From: head.from, Token: head.token, Forwarded: head.forwarded, Options: head.options, Query: query,
-	}, func(r Reply) error { return sendReply(stream, r) })
+	err := s.handleQuery(ctx, head.toQuery(query), func(r Reply) error { return sendReply(stream, r) })
 	if err != nil {
 		return s.fail(stream, ctx, err)
 	}
@@ -417,9 +428,9 @@ func (s *Server) rescue(err *error, method, from string) {
 // sendReply sends one reply, in as many messages as it takes.
 func sendReply(stream grpc.ServerStream, r Reply) error {
 	if len(r.Body) > MaxBodyBytes {
-		return &mvcc.Error{Code: mvcc.TooLarge, Text: fmt.Sprintf("the answer has %d bytes, the limit is %d", len(r.Body), MaxBodyBytes)}
+		return answerTooLong(len(r.Body))
 	}
-	a := answer{r.Meta, r.More}
+	a := answer{r.Meta, r.More, r.Same}
 	head, first := a.append(newHead(headRoom, len(r.Body)), len(r.Body), MaxReplyMessageBytes)
 	if err := stream.SendMsg(joined(head, r.Body[:first])); err != nil {
 		return err
@@ -437,24 +448,34 @@ func sendReply(stream grpc.ServerStream, r Reply) error {
 // fail ends a call with an error. What went wrong between the two sides is the
 // library's to tell, all else crosses as it is.
 func (s *Server) fail(stream grpc.ServerStream, ctx context.Context, err error) error {
+	kind, code, text := describe(ctx, err)
+	var refusal *refused
+	switch {
+	case errors.As(err, &refusal):
+		s.warn(stream, refusal)
+	case kind == errorCoded && code == mvcc.Internal && status.Code(err) != codes.Unknown:
+		return err // of the stream itself
+	}
+	return stream.SendMsg(encodeError(kind, code, text))
+}
+
+// describe says how an error crosses.
+func describe(ctx context.Context, err error) (kind byte, code mvcc.Code, text string) {
 	var refusal *refused
 	var coded *mvcc.Error
 	switch {
 	case errors.As(err, &refusal):
-		s.warn(stream, refusal)
-		return stream.SendMsg(encodeError(errorRefused, refusal.code, refusal.text))
+		return errorRefused, refusal.code, refusal.text
 	case errors.Is(context.Cause(ctx), errStopping) && errors.Is(err, context.Canceled):
-		return stream.SendMsg(encodeError(errorCoded, errStopping.Code, errStopping.Text))
+		return errorCoded, errStopping.Code, errStopping.Text
 	case errors.As(err, &coded):
-		return stream.SendMsg(encodeError(errorCoded, coded.Code, coded.Text))
+		return errorCoded, coded.Code, coded.Text
 	case errors.Is(err, context.Canceled):
-		return stream.SendMsg(encodeError(errorCanceled, 0, ""))
+		return errorCanceled, 0, ""
 	case errors.Is(err, context.DeadlineExceeded):
-		return stream.SendMsg(encodeError(errorDeadline, 0, ""))
-	case status.Code(err) != codes.Unknown:
-		return err // of the stream itself
+		return errorDeadline, 0, ""
 	}
-	return stream.SendMsg(encodeError(errorCoded, mvcc.Internal, err.Error()))
+	return errorCoded, mvcc.Internal, err.Error()
 }
 
 // warn logs a refused call, but not those that follow it soon.

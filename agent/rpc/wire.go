@@ -22,6 +22,7 @@ const (
 	// Bits of a request.
 	requestForwarded byte = 1 << 0
 	requestCut       byte = 1 << 1 // the body goes on in further messages
+	requestHave      byte = 1 << 2 // of a query: the stamp of an answer comes after the options
 
 	// Kinds of messages in a reply.
 	replyResult byte = 1 // of Apply
@@ -33,6 +34,7 @@ const (
 	answerKnownLeader byte = 1 << 0
 	answerMore        byte = 1 << 1
 	answerCut         byte = 1 << 2
+	answerSame        byte = 1 << 3 // the asker has it
 
 	// Kinds of errors.
 	errorCoded    byte = 1 // an mvcc.Error
@@ -103,6 +105,15 @@ type request struct {
 	from, token, datacenter string
 	forwarded               bool
 	options                 mvcc.ReadOptions // of a query
+	have                    Stamp            // of a query
+}
+
+func (r *request) toApply(command []byte) *ApplyRequest {
+	return &ApplyRequest{From: r.from, Datacenter: r.datacenter, Token: r.token, Forwarded: r.forwarded, Command: command}
+}
+
+func (r *request) toQuery(query []byte) *QueryRequest {
+	return &QueryRequest{From: r.from, Token: r.token, Forwarded: r.forwarded, Options: r.options, Have: r.have, Query: query}
 }
 
 // appendRequest adds the head of a request to b. A body that is cut has its
@@ -121,6 +132,11 @@ func (r *request) append(b []byte, query bool, body, room int) (out []byte, firs
 		b = appendDuration(b, r.options.MaxStale)
 		b = binary.AppendUvarint(b, r.options.Index)
 		b = appendDuration(b, r.options.Wait)
+		if r.have != (Stamp{}) {
+			b[start+1] |= requestHave
+			b = binary.AppendUvarint(b, r.have.Index)
+			b = binary.AppendUvarint(b, r.have.Line)
+		}
 	}
 	return appendLength(b, start+1, requestCut, body, room)
 }
@@ -250,7 +266,11 @@ func decodeRequest(data []byte, beyond int, query bool, knownFrom string) (q req
 	if form := r.byte(); r.err == nil && form != wireForm {
 		r.fail(fmt.Sprintf("form %d is not known, this agent knows %d", form, wireForm))
 	}
-	flags := r.flags(requestForwarded | requestCut)
+	known := requestForwarded | requestCut
+	if query {
+		known |= requestHave
+	}
+	flags := r.flags(known)
 	q.forwarded = flags&requestForwarded != 0
 	q.from = r.text("sender's node ID", MaxIDBytes, knownFrom)
 	q.token = r.text("token", MaxTokenBytes, "")
@@ -261,6 +281,9 @@ func decodeRequest(data []byte, beyond int, query bool, knownFrom string) (q req
 		q.options.Index = r.uvarint()
 		q.options.Wait = r.duration()
 		q.options.Datacenter = q.datacenter
+		if flags&requestHave != 0 {
+			q.have = Stamp{Index: r.uvarint(), Line: r.uvarint()}
+		}
 	}
 	total = r.length(flags&requestCut != 0, MaxRequestBytes)
 	return q, r.rest, total, r.err
@@ -297,7 +320,7 @@ func joined(head, part []byte) mem.BufferSlice {
 
 // headRoom is enough for the head of any reply, and of a request but for its
 // texts.
-const headRoom = 64
+const headRoom = 96
 
 // newHead returns room for a head, and for the body behind it if that is short.
 func newHead(head, body int) []byte {
@@ -316,6 +339,7 @@ func encodeResult(result []byte) mem.BufferSlice {
 type answer struct {
 	meta mvcc.Meta
 	more bool
+	same bool
 }
 
 // append adds the head to b, as request.append does.
@@ -326,6 +350,9 @@ func (a *answer) append(b []byte, body, room int) (out []byte, first int) {
 	}
 	if a.more {
 		flags |= answerMore
+	}
+	if a.same {
+		flags |= answerSame
 	}
 	start := len(b)
 	b = append(b, wireForm, replyAnswer, flags, byte(a.meta.Mode))
@@ -365,9 +392,9 @@ func decodeReply(data []byte, beyond int) (p reply, err error) {
 	case replyResult:
 		p.total = r.length(false, MaxBodyBytes)
 	case replyAnswer:
-		flags := r.flags(answerKnownLeader | answerMore | answerCut)
+		flags := r.flags(answerKnownLeader | answerMore | answerCut | answerSame)
 		p.meta.KnownLeader = flags&answerKnownLeader != 0
-		p.more = flags&answerMore != 0
+		p.more, p.same = flags&answerMore != 0, flags&answerSame != 0
 		p.meta.Mode = mvcc.Mode(r.byte())
 		p.meta.Index = r.uvarint()
 		p.meta.Line = r.uvarint()
