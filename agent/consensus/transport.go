@@ -44,6 +44,13 @@ type transport struct {
 
 	// heard is when a leader was last heard of, or the node was opened.
 	heard atomic.Int64
+	// vote, if it is not nil, is closed when Raft has answered the request for a
+	// vote that it was given. Heartbeats pass Raft's queue by: one that came while
+	// the vote is on its way to the disk would be answered as if there were none,
+	// and the leader that sent it count on a server that the next one counts on
+	// too. So they wait. It changes, and heartbeats are noted, under voting.
+	voting sync.Mutex
+	vote   chan struct{}
 	// handedOver is the term in which this leader has told another server to
 	// take over, and may have been heard.
 	handedOver atomic.Uint64
@@ -110,10 +117,11 @@ func (t *transport) run() {
 func (t *transport) pass(call raft.RPC) {
 	switch request := call.Command.(type) {
 	case *raft.RequestVoteRequest:
-		if !request.LeadershipTransfer && t.promised() || t.isFresh() {
+		if !t.beginVote(request) {
 			call.Respond(&raft.RequestVoteResponse{RPCHeader: t.header(), Term: t.raft.CurrentTerm()}, nil)
 			return
 		}
+		call.RespChan = t.voted(call.RespChan)
 	case *raft.RequestPreVoteRequest:
 		if t.promised() || t.isFresh() {
 			call.Respond(&raft.RequestPreVoteResponse{RPCHeader: t.header(), Term: t.raft.CurrentTerm()}, nil)
@@ -178,7 +186,7 @@ func (t *transport) SetHeartbeatHandler(handle func(raft.RPC)) {
 			return
 		}
 		if request, ok := call.Command.(*raft.AppendEntriesRequest); ok {
-			t.hear(request.Term)
+			t.hearHeartbeat(request.Term)
 		}
 		call.RespChan = t.marked(call.RespChan)
 		handle(call)
@@ -228,6 +236,56 @@ func (t *transport) marked(to chan<- raft.RPCResponse) chan<- raft.RPCResponse {
 			to <- answer // which has room
 		case <-t.stopping:
 		}
+	}()
+	return from
+}
+
+// beginVote reports whether Raft may be asked for a vote, and notes that it is.
+func (t *transport) beginVote(request *raft.RequestVoteRequest) bool {
+	t.locked() // the one before was answered
+	defer t.voting.Unlock()
+	if !request.LeadershipTransfer && t.promised() || t.isFresh() {
+		return false
+	}
+	t.vote = make(chan struct{})
+	return true
+}
+
+// hearHeartbeat notes that the leader of a term is there, when no vote is under
+// way.
+func (t *transport) hearHeartbeat(term uint64) {
+	t.locked()
+	defer t.voting.Unlock()
+	t.hear(term)
+}
+
+// locked takes the lock of voting when no vote is under way, or Raft has ended.
+func (t *transport) locked() {
+	for {
+		t.voting.Lock()
+		vote := t.vote
+		if vote == nil {
+			return
+		}
+		t.voting.Unlock()
+		<-vote
+	}
+}
+
+// voted returns a channel for the answer to a request for a vote, which is handed
+// on, and ends the vote with it.
+func (t *transport) voted(to chan<- raft.RPCResponse) chan<- raft.RPCResponse {
+	from := make(chan raft.RPCResponse, 1)
+	go func() {
+		select {
+		case answer := <-from:
+			to <- answer // which has room
+		case <-t.stopping:
+		}
+		t.voting.Lock()
+		defer t.voting.Unlock()
+		close(t.vote)
+		t.vote = nil
 	}()
 	return from
 }
