@@ -161,9 +161,18 @@ func (b *backend) fresh(ctx context.Context, o mvcc.ReadOptions) (mvcc.Meta, *st
 		}
 		meta.Mode = mvcc.Default
 	}
-	held, cancel := context.WithTimeout(ctx, b.hold)
+	began := time.Now()
+	confirmed := o.Mode == mvcc.Consistent
+	// Nearly always the leader answers soon, and all is applied that it names: then
+	// no limit has to be kept.
+	if b.follows() && b.follow(ctx, confirmed, false) == nil {
+		b.caughtUp.Store(true)
+		meta.KnownLeader, meta.LastContact = true, b.node.LastContact()
+		return meta, b.machine.View(), nil
+	}
+	held, cancel := context.WithTimeout(ctx, b.hold-time.Since(began))
 	defer cancel()
-	view, err := b.current(held, o.Mode == mvcc.Consistent)
+	view, err := b.current(held, confirmed)
 	if err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()
@@ -200,7 +209,7 @@ func (b *backend) current(ctx context.Context, confirmed bool) (*state.View, err
 		if b.node.Leading() {
 			continue
 		}
-		err := b.follow(ctx, confirmed)
+		err := b.follow(ctx, confirmed, true)
 		if err == nil {
 			return b.machine.View(), nil
 		}
@@ -222,9 +231,23 @@ func (b *backend) because(err error) error {
 	return noLeader(err)
 }
 
+// follows reports whether another server leads, as far as is known.
+func (b *backend) follows() bool {
+	_, err := b.livingLeader()
+	return err == nil
+}
+
+// over is a context that has ended.
+var over = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
 // follow asks the leader what was committed, and waits until that is applied
-// here. All who wait share one question.
-func (b *backend) follow(ctx context.Context, confirmed bool) error {
+// here, or, if wait is not set, fails if it is not. All who wait share one
+// question.
+func (b *backend) follow(ctx context.Context, confirmed, wait bool) error {
 	kind := 0
 	if confirmed {
 		kind = 1
@@ -232,6 +255,9 @@ func (b *backend) follow(ctx context.Context, confirmed bool) error {
 	index, err := b.indexes[kind].join(ctx)
 	if err != nil {
 		return err
+	}
+	if !wait {
+		ctx = over
 	}
 	return b.node.WaitApplied(ctx, index)
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"math/rand/v2"
 	"sync"
 
 	"github.com/muster-sd/muster/agent/state"
@@ -13,6 +14,7 @@ type encodedAnswers struct {
 	mu    sync.Mutex
 	kept  map[string]encodedAnswer
 	bytes int
+	run   uint64 // see thisRun
 }
 
 // encodedAnswer is true for an index and a line of history.
@@ -38,6 +40,16 @@ func (e *encodedAnswers) answer(query []byte, q any, meta mvcc.Meta, value any) 
 		e.keep(string(query), encodedAnswer{meta.Index, meta.Line, body})
 	}
 	return body, err
+}
+
+// thisRun is a number that another run of this agent has not.
+func (e *encodedAnswers) thisRun() uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for e.run == 0 {
+		e.run = rand.Uint64()
+	}
+	return e.run
 }
 
 // keep remembers an answer, in place of others if the memory is full.

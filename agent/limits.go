@@ -88,6 +88,11 @@ const (
 	beginRetry = 100 * time.Millisecond
 	// retryPause is between two looks for a leader, or for a server that answers.
 	retryPause = 50 * time.Millisecond
+	// roundGather is how long a shared question waits for those who shared the last
+	// one: less than a round trip between machines of one site.
+	roundGather = 500 * time.Microsecond
+	// serversFor is how long an agent goes by the servers that it chose last.
+	serversFor = 20 * time.Millisecond
 	// indexLimit bounds the question to the leader for what was committed.
 	indexLimit = 2 * time.Second
 	// handoverGrace is how long a server that leads no more may take to answer for
@@ -122,6 +127,12 @@ const (
 	// the same, and maxEncodedAnswers all of them, in bytes.
 	maxEncodedAnswer  = 4 << 20
 	maxEncodedAnswers = 32 << 20
+	// maxLearnedAnswer bounds one answer of a server that an agent keeps,
+	// maxLearnedBytes all of them, in bytes as they were sent, and maxLearned their
+	// number. In memory they take about three times that.
+	maxLearnedAnswer = 1 << 20
+	maxLearnedBytes  = 8 << 20
+	maxLearned       = 4096
 	// pieceSize is how many bytes of a snapshot go from agent to agent at once.
 	pieceSize = 256 << 10
 	// maxArchive bounds an archive that is restored, in bytes: the state in it and

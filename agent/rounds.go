@@ -3,17 +3,23 @@ package agent
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // rounds lets all who ask the same share one question. Who comes while one is
 // under way shares the next, so an answer is never older than who asked for it.
-// Set ask before use.
+// Who was answered often asks again at once: the next question waits a moment for
+// as many as took part in the last one, and nobody waits who is alone. Set ask
+// before use.
 type rounds[T any] struct {
 	ask func() (T, error)
 
 	mu      sync.Mutex
 	running bool
 	next    *oneRound[T] // that has not begun yet, if anybody waits for it
+	// expected is how many took part in the last round, or waited when it ended.
+	expected int
+	ended    time.Time // when that was
 }
 
 // oneRound is one question.
@@ -21,6 +27,10 @@ type oneRound[T any] struct {
 	done  chan struct{}
 	value T
 	err   error // both set before done is closed
+
+	joined  int
+	awaited int           // how many are waited for
+	full    chan struct{} // closed when so many have joined, if they are waited for
 }
 
 // join waits for the answer to a question that was put after join was called.
@@ -30,6 +40,10 @@ func (r *rounds[T]) join(ctx context.Context) (T, error) {
 		r.next = &oneRound[T]{done: make(chan struct{})}
 	}
 	mine := r.next
+	mine.joined++
+	if mine.full != nil && mine.joined == mine.awaited {
+		close(mine.full)
+	}
 	if !r.running {
 		r.running = true
 		go r.run()
@@ -47,6 +61,7 @@ func (r *rounds[T]) join(ctx context.Context) (T, error) {
 // run asks until nobody waits.
 func (r *rounds[T]) run() {
 	for {
+		r.gather()
 		r.mu.Lock()
 		now := r.next
 		r.next = nil
@@ -56,6 +71,32 @@ func (r *rounds[T]) run() {
 			return
 		}
 		now.value, now.err = r.ask()
+		r.mu.Lock()
+		r.expected, r.ended = now.joined, time.Now()
+		if r.next != nil {
+			r.expected += r.next.joined
+		}
+		r.mu.Unlock()
 		close(now.done)
+	}
+}
+
+// gather waits a moment for those who are expected in the next round, if there is
+// one.
+func (r *rounds[T]) gather() {
+	r.mu.Lock()
+	next := r.next
+	if next == nil || next.joined >= r.expected || time.Since(r.ended) > roundGather {
+		r.mu.Unlock()
+		return
+	}
+	full := make(chan struct{})
+	next.awaited, next.full = r.expected, full
+	r.mu.Unlock()
+	timer := time.NewTimer(roundGather)
+	defer timer.Stop()
+	select {
+	case <-full:
+	case <-timer.C:
 	}
 }
