@@ -348,6 +348,31 @@ func TestMembersComeAndGo(t *testing.T) {
 	})
 }
 
+// A node that was removed while its member is failed stays removed until that
+// comes back.
+func TestFailedMemberIsNotRegisteredAnew(t *testing.T) {
+	inTestTime(t, func(t *testing.T, w *world) {
+		alone, c1 := member("s1", gossip.RoleServer, gossip.Alive), member("c1", gossip.RoleClient, gossip.Alive)
+		w.change(alone, c1)
+		c1.Status = gossip.Failed
+		w.change(alone, c1)
+		if l := w.liveness("c1"); l.Status != health.Critical {
+			t.Fatalf("the failed member's liveness is %+v", l)
+		}
+		w.do(&catalog.Deregister{Node: "c1"})
+		w.took()
+		time.Sleep(2 * ReconcileInterval)
+		if got := w.took(); len(got) != 0 || w.node("c1") != nil {
+			t.Errorf("the removed node was registered anew by %+v", got)
+		}
+		c1.Status = gossip.Alive
+		w.change(alone, c1)
+		if w.node("c1") == nil {
+			t.Error("the member that came back has no node")
+		}
+	})
+}
+
 func TestLeaderNeverRemovesItself(t *testing.T) {
 	inTestTime(t, func(t *testing.T, w *world) {
 		w.took()

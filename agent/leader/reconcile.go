@@ -103,6 +103,9 @@ func (d *Deps) releaseName(ctx context.Context, m *gossip.Member) error {
 
 // memberFailed marks the node, if it is known, and keeps all that stands on it.
 func (d *Deps) memberFailed(ctx context.Context, m *gossip.Member) error {
+	if n, _ := d.View().Catalog.Node(&catalog.NodeQuery{Name: m.Name}, nil); n == nil {
+		return nil // somebody removed it, and it did not come back since
+	}
 	return d.write(ctx, m, nil, liveness(m.Name, health.Critical, health.SerfFailed))
 }
 
