@@ -162,15 +162,26 @@ func known(entries []string, log *slog.Logger) []string {
 }
 
 // followPool closes connections to servers that failed or left, so that who waits
-// for them looks for another.
+// for them looks for another. When servers are there that were not, the catalog is
+// compared soon: they may have taken this agent for gone.
 func (a *Agent) followPool(ctx context.Context) error {
 	changed, cancel := a.pool.Subscribe()
 	defer cancel()
+	alive := map[string]bool{}
 	for {
+		back := false
 		for _, m := range a.pool.Members() {
-			if m.IsServer() && m.Status != gossip.Alive && m.Status != gossip.Leaving && !a.livesElsewhere(m) {
+			if !m.IsServer() || m.ID == a.id {
+				continue
+			}
+			if m.Status != gossip.Alive && m.Status != gossip.Leaving && !a.livesElsewhere(m) {
 				a.rpcClient.Forget(m.ID)
 			}
+			back = back || m.Status == gossip.Alive && !alive[m.Name]
+			alive[m.Name] = m.Status == gossip.Alive
+		}
+		if back {
+			a.local.ServersUp()
 		}
 		select {
 		case <-ctx.Done():
