@@ -17,6 +17,7 @@ import (
 // Run rejoins the members of the snapshot, tries failed ones again and forgets
 // those gone for too long, until ctx ends.
 func (p *Pool) Run(ctx context.Context) error {
+	p.ran.Store(true)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(p.ctx, cancel)()

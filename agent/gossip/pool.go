@@ -20,6 +20,8 @@ import (
 
 // Pool is the members of one datacenter, as one of them sees them.
 type Pool struct {
+	ran atomic.Bool // whether Run was called
+
 	name, id, datacenter string
 	life                 uint64
 	addr                 netip.AddrPort
@@ -282,7 +284,11 @@ func (p *Pool) Close() error {
 	p.closed = true
 	err := p.list.Load().Shutdown()
 	p.group.Wait()
-	p.saveIfDirty()
+	if p.ran.Load() {
+		// A pool that was never run belongs to an agent that refused to start: it
+		// leaves the file as it was.
+		p.saveIfDirty()
+	}
 	return err
 }
 

@@ -3,6 +3,8 @@ package gossip
 import (
 	"bytes"
 	"context"
+	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
@@ -155,4 +157,36 @@ func FuzzSnapshot(f *testing.F) {
 			t.Error("it has too many members")
 		}
 	})
+}
+
+// An agent that refuses to start changes nothing in its folder.
+func TestPoolThatNeverRanLeavesItsFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "local.snapshot")
+	nodes := cluster(t, 2, 1)
+	first := open(t, 7, kept(path))
+	first.join(nodes[0])
+	first.waitAll(5*time.Second, Alive, nodes...)
+	first.end()
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Open(Config{
+		Self: Member{Name: "n7", ID: nodeID(7), Tags: map[string]string{"role": RoleClient, "build": "1.0.0:abcdef12"}},
+		Bind: netip.MustParseAddrPort("127.0.0.1:0"), Datacenter: "dc1", Timing: quick(), SnapshotPath: path,
+		Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.SetTags(map[string]string{"role": RoleClient, "build": "1.0.0:abcdef12", "new": "1"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the file was %q and is %q: %v", before, after, err)
+	}
 }
