@@ -135,15 +135,26 @@ func (b *backend) answer(ctx context.Context, o mvcc.ReadOptions, q any) (any, m
 		// What a reader is woken by is newer than when it began to wait, and so
 		// fresh enough.
 		b.woken.Add(1)
+		if err := b.trusted(); err != nil {
+			return nil, meta, err
+		}
 		view = b.machine.View()
 	}
+}
+
+// trusted refuses to answer from a state that is not what the others have.
+func (b *backend) trusted() error {
+	if b.machine.Mismatch() == nil {
+		return nil
+	}
+	return &mvcc.Error{Code: mvcc.NotReady, Text: "this server's state differs from that of the others, and it is taking theirs over: ask another server"}
 }
 
 // fresh returns a view that is as new as o asks for, and says how new it is.
 func (b *backend) fresh(ctx context.Context, o mvcc.ReadOptions) (mvcc.Meta, *state.View, error) {
 	meta := mvcc.Meta{Mode: o.Mode}
-	if b.machine.Mismatch() != nil {
-		return meta, nil, &mvcc.Error{Code: mvcc.NotReady, Text: "this server's state differs from that of the others, and it is taking theirs over: ask another server"}
+	if err := b.trusted(); err != nil {
+		return meta, nil, err
 	}
 	if o.Mode == mvcc.Default && b.node.Leading() {
 		view := b.machine.View()

@@ -176,6 +176,29 @@ func TestWaitingReaderIsWokenByItsOwnChangeOnly(t *testing.T) {
 	})
 }
 
+// A server whose state is another than that of the others answers nobody, not even
+// who waited since before it was found out.
+func TestWaitingReaderIsNotAnsweredFromAStateThatDiffers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newLeader(t)
+		set(t, b, "k", "1")
+		index := b.machine.View().Index
+		for _, mode := range []mvcc.Mode{mvcc.Default, mvcc.Stale} {
+			r := read(t.Context(), b, mvcc.ReadOptions{Mode: mode, Index: index, Wait: time.Minute}, "k")
+			r.waits(t, "before the check")
+			defer func() {
+				if <-r.done; mvcc.CodeOf(r.err) != mvcc.NotReady {
+					t.Errorf("the reader in mode %v was answered: %+v %v", mode, r.entry, r.err)
+				}
+			}()
+		}
+		if _, err := b.apply(t.Context(), &state.CheckHash{Index: index, Hash: mvcc.Sum{Lo: 1}}); err != nil {
+			t.Fatal(err)
+		}
+		set(t, b, "k", "2")
+	})
+}
+
 func TestWaitingReaderIsAnsweredAtTheLatestWhenItsTimeIsUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newLeader(t)
