@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"hash/fnv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,31 @@ type remote struct {
 	most atomic.Int64
 	// rate bounds how often the servers are asked.
 	rate bucket
+	// learned are answers that servers gave.
+	learned learned
+
+	mu     sync.Mutex
+	chosen []string // what the router said last, and when
+	when   time.Time
+}
+
+// servers lists the servers to be asked, best first.
+func (r *remote) servers() []string {
+	now := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now.Sub(r.when) > serversFor || len(r.chosen) == 0 {
+		r.chosen, r.when = r.router.servers(), now
+	}
+	return r.chosen
+}
+
+// failed puts a server behind the others for a while.
+func (r *remote) failed(id string) {
+	r.router.failed(id)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.chosen = nil
 }
 
 // follow takes over the limits of a configuration.
@@ -66,39 +92,53 @@ func (r *remote) ask(ctx context.Context, o mvcc.ReadOptions, q any) (any, mvcc.
 	if err != nil {
 		return nil, mvcc.Meta{}, err
 	}
-	reply, err := r.query(ctx, o, data)
-	if err != nil {
-		return nil, reply.Meta, err
+	_, keep := memoKey(q)
+	a := r.find(ctx, o, data, keep && len(data) <= maxMemoKey)
+	if a.err != nil {
+		return nil, a.reply.Meta, a.err
 	}
-	value, err := state.DecodeAnswer(q, reply.Body)
-	return value, reply.Meta, err
+	if a.reply.Same {
+		return a.had.value, a.reply.Meta, nil
+	}
+	value, err := state.DecodeAnswer(q, a.reply.Body)
+	if err == nil && keep {
+		r.learned.keep(data, &learnedAnswer{server: a.id, stamp: a.stamp, value: value, size: len(a.reply.Body)})
+	}
+	return value, a.reply.Meta, err
 }
 
 // query has any server answer, another one if the first cannot.
 func (r *remote) query(ctx context.Context, o mvcc.ReadOptions, query []byte) (rpc.Reply, error) {
+	a := r.find(ctx, o, query, false)
+	return a.reply, a.err
+}
+
+// find is query for one whose answer is kept, if keep says so: a server may then
+// answer that it is the one which is known.
+func (r *remote) find(ctx context.Context, o mvcc.ReadOptions, query []byte, keep bool) answered {
 	if err := r.admit(); err != nil {
-		return rpc.Reply{}, err
+		return answered{err: err}
 	}
 	began := time.Now()
 	wait := o.Wait
 	for {
 		o.Wait = max(0, wait-time.Since(began))
-		reply, err := r.round(ctx, r.router.servers(), &rpc.QueryRequest{From: r.self, Options: o, Query: query})
+		a := r.round(ctx, r.servers(), inquiry{rpc.QueryRequest{From: r.self, Options: o, Short: o.Index == 0, Query: query}, keep})
 		switch {
-		case err == nil:
-			return reply, nil
+		case a.err == nil:
+			return a
 		case ctx.Err() != nil:
-			return rpc.Reply{}, ctx.Err()
-		case !errors.Is(err, errNoServer) && !elsewhere(err):
-			return reply, err
+			return answered{err: ctx.Err()}
+		case !errors.Is(a.err, errNoServer) && !elsewhere(a.err):
+			return a
 		case time.Since(began) > r.hold:
-			if errors.Is(err, errNoServer) {
-				err = nil
+			if errors.Is(a.err, errNoServer) {
+				a.err = nil
 			}
-			return rpc.Reply{}, r.none(err)
+			return answered{err: r.none(a.err)}
 		}
 		if err := r.pause(ctx); err != nil {
-			return rpc.Reply{}, err
+			return answered{err: err}
 		}
 	}
 }
@@ -106,80 +146,120 @@ func (r *remote) query(ctx context.Context, o mvcc.ReadOptions, query []byte) (r
 // errNoServer says that no server is known.
 var errNoServer = errors.New("no server is known")
 
+// inquiry is a question, and whether its answer is kept.
+type inquiry struct {
+	rpc.QueryRequest
+	keep bool
+}
+
 // answered is what became of a question to one server.
 type answered struct {
 	id    string
 	reply rpc.Reply
+	stamp rpc.Stamp      // of the reply, as the server gave it
+	had   *learnedAnswer // what the server was told that is known; may be nil
 	err   error
 }
 
 // round asks servers until one of them answers: the next one when one cannot, and
 // the next one as well when one lets a read wait that waits for nothing. A server
 // whose machine is gone refuses nothing.
-func (r *remote) round(ctx context.Context, servers []string, q *rpc.QueryRequest) (rpc.Reply, error) {
+func (r *remote) round(ctx context.Context, servers []string, q inquiry) answered {
 	if len(servers) == 0 {
-		return rpc.Reply{}, errNoServer
+		return answered{err: errNoServer}
+	}
+	if q.Options.Index > 0 {
+		return r.inTurn(ctx, servers, q)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	answers := make(chan answered, len(servers))
-	asked, open := 0, 0
-	ask := func() {
-		id := servers[asked]
-		asked++
-		open++
-		go func() {
-			reply, err := r.once(ctx, id, q)
-			answers <- answered{id, reply, err}
-		}()
-	}
-	var slow <-chan time.Time
-	if q.Options.Index == 0 {
-		ticker := time.NewTicker(patience)
-		defer ticker.Stop()
-		slow = ticker.C
-	}
-	ask()
-	var last error
-	for open > 0 {
-		select {
-		case a := <-answers:
-			open--
-			if a.err == nil {
-				r.router.served(a.id)
-				return a.reply, nil
-			}
-			if ctx.Err() != nil || !elsewhere(a.err) {
-				return a.reply, a.err
-			}
-			r.router.failed(a.id)
-			last = a.err
-			if open > 0 || asked == len(servers) {
-				continue
-			}
-		case <-slow:
-			if asked == len(servers) {
-				slow = nil
-				continue
-			}
-			r.router.failed(servers[asked-1])
+	alone, second := context.WithCancel(ctx)
+	defer second()
+	others := make(chan answered, 1)
+	late := time.AfterFunc(patience, func() {
+		if len(servers) > 1 {
+			r.failed(servers[0])
 		}
-		ask()
+		a := r.inTurn(ctx, servers[1:], q)
+		others <- a
+		if a.err == nil {
+			second()
+		}
+	})
+	first := r.put(alone, servers[0], q)
+	if first.err == nil {
+		late.Stop()
+		r.router.served(first.id)
+		return first
 	}
-	return rpc.Reply{}, last
+	if ctx.Err() != nil || alone.Err() == nil && !elsewhere(first.err) {
+		late.Stop()
+		return first
+	}
+	if late.Stop() {
+		r.failed(first.id)
+		others <- r.inTurn(ctx, servers[1:], q)
+	}
+	select {
+	case a := <-others:
+		if errors.Is(a.err, errNoServer) {
+			return first
+		}
+		return a
+	case <-ctx.Done():
+		return answered{err: ctx.Err()}
+	}
+}
+
+// inTurn asks servers until one of them answers: the next one when one cannot, or
+// takes long over a read that waits for nothing.
+func (r *remote) inTurn(ctx context.Context, servers []string, q inquiry) answered {
+	last := answered{err: errNoServer}
+	for i, id := range servers {
+		if i+1 < len(servers) && q.Options.Index == 0 {
+			return r.round(ctx, servers[i:], q)
+		}
+		last = r.put(ctx, id, q)
+		if last.err == nil {
+			r.router.served(id)
+			return last
+		}
+		if ctx.Err() != nil || !elsewhere(last.err) {
+			return last
+		}
+		r.failed(id)
+	}
+	return last
+}
+
+// put asks one server, and says what it is known to have answered before.
+func (r *remote) put(ctx context.Context, id string, q inquiry) answered {
+	a := answered{id: id}
+	if q.keep {
+		if a.had = r.learned.of(id, q.Query); a.had != nil {
+			q.Have = a.had.stamp
+		}
+	}
+	a.reply, a.err = r.once(ctx, id, &q.QueryRequest)
+	if a.err == nil && a.reply.Same && a.had == nil {
+		a.err = &mvcc.Error{Code: mvcc.Internal, Text: "server " + id + " says that an answer is as before, and gave none before"}
+	}
+	a.stamp = rpc.Stamp{Index: a.reply.Meta.Index, Line: a.reply.Meta.Line - lineOf(id, 0)}
+	return a
 }
 
 // once asks one server, for as long as a server that lives may take.
 func (r *remote) once(ctx context.Context, id string, q *rpc.QueryRequest) (rpc.Reply, error) {
-	ctx, cancel := context.WithTimeout(ctx, q.Options.Wait+r.hold+callGrace)
-	defer cancel()
-	ctx, cancel = r.bound(ctx, q.Options.Wait)
-	defer cancel()
+	limit := q.Options.Wait + r.hold + callGrace
+	if most := time.Duration(r.most.Load()); most > 0 {
+		limit = min(limit, q.Options.Wait+most)
+	}
 	if q.Options.Index == 0 && q.Options.Mode == mvcc.Stale {
 		// Such an answer waits for nothing: who takes longer is not there.
-		ctx, cancel = context.WithTimeout(ctx, staleLimit)
-		defer cancel()
+		limit = min(limit, staleLimit)
 	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	var reply rpc.Reply
 	err := r.calls.Query(ctx, id, q, func(got rpc.Reply) error {
 		reply = got
@@ -225,14 +305,14 @@ func (r *remote) carryOut(ctx context.Context, try func(id string) (undone bool,
 	began := time.Now()
 	var last error
 	for {
-		for _, id := range r.router.servers() {
+		for _, id := range r.servers() {
 			undone, err := try(id)
 			switch {
 			case err == nil:
 				r.router.served(id)
 				return nil
 			case undone:
-				r.router.failed(id)
+				r.failed(id)
 				last = err
 			default:
 				return uncertain(ctx, err)
