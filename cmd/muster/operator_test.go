@@ -43,7 +43,7 @@ func TestRaftCommands(t *testing.T) {
 			)}},
 		{name: "what to do without a leader", line: "operator raft list-peers", words: 3,
 			answers: map[string]answer{"GET /v1/operator/raft/configuration": {status: 500, body: "No cluster leader"}},
-			want:    expectation{err: `"muster operator raft list-peers -stale" whose`, code: 1}},
+			want:    expectation{err: `"muster operator raft list-peers -stale" shows whose`, code: 1}},
 		{name: "servers that nobody tells", line: "operator raft list-peers", words: 3,
 			answers: map[string]answer{"GET /v1/operator/raft/configuration": {status: 500, body: "No cluster leader"}},
 			want:    expectation{err: "cannot list the servers: Unexpected response code: 500 (No cluster leader)", code: 1}},
