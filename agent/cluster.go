@@ -283,7 +283,7 @@ func (a *Agent) duties() leader.Deps {
 		},
 		Address:    a.serverAddress,
 		ForceLeave: func(ctx context.Context, name string) error { return a.pool.ForceLeave(ctx, name, false) },
-		Check:      a.machine.Check,
+		Check:      a.check,
 		MayPropose: a.mayPropose,
 	}
 }

@@ -282,6 +282,39 @@ func digSRV(a *agenttest.Agent, name string) error {
 	return err
 }
 
+// A leader that learns that its state is another than that of the others hands over
+// and takes theirs, instead of having them take its own.
+func TestLeaderThatDiffersTakesTheOthersState(t *testing.T) {
+	c := agenttest.StartCluster(t, 3, 0)
+	if err := writeKey(t, c.Leader(), "key", "1"); err != nil {
+		t.Fatal(err)
+	}
+	sameState(t, c)
+	odd, right := c.Leader(), c.Followers()[0]
+	if err := odd.Corrupt(); err != nil {
+		t.Fatal(err)
+	}
+	// What it says of commands that it passes over is an error, and nobody's loss.
+	for i := range 3 {
+		_ = writeKey(t, odd, fmt.Sprint("more", i), "2")
+	}
+	c.Eventually("another one leads, and it has the others' state", func() error {
+		if odd.Leads() {
+			return fmt.Errorf("it leads: %v", right.ProposeCheck(t.Context()))
+		}
+		if odd.Differs() {
+			return errors.New("it differs")
+		}
+		return nil
+	})
+	sameState(t, c)
+	for _, a := range c.Servers {
+		if got, err := readKey(t, a, "corrupt", "&stale"); err == nil && got != "" {
+			t.Errorf("%s has %q", a.Name, got)
+		}
+	}
+}
+
 func TestServerThatDiffersTakesTheLeadersState(t *testing.T) {
 	log := &buffer{}
 	c := agenttest.StartCluster(t, 3, 0, agenttest.Log(log))

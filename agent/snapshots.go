@@ -407,10 +407,36 @@ func (a *Agent) mend(ctx context.Context) error {
 	}
 }
 
+// abdicate hands leadership over, if this server has it: what differs from the
+// others must not become what they all take over.
+func (a *Agent) abdicate(ctx context.Context) error {
+	if !a.node.Leading() {
+		return nil
+	}
+	limited, cancel := context.WithTimeout(ctx, handoverLimit)
+	defer cancel()
+	if err := a.node.TransferLeadership(limited, ""); err != nil {
+		return fmt.Errorf("this server leads, and cannot hand that over: %w", err)
+	}
+	return a.backend.waitLeader(limited)
+}
+
+// check is the command by which others compare their state with this server's, or
+// nil while that is known to differ.
+func (a *Agent) check() *state.CheckHash {
+	if a.machine.Mismatch() != nil {
+		return nil
+	}
+	return a.machine.Check()
+}
+
 // adopt replaces this server's state by the leader's.
 func (a *Agent) adopt(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, adoptLimit)
 	defer cancel()
+	if err := a.abdicate(ctx); err != nil {
+		return err
+	}
 	id, ok := a.node.Leader()
 	if !ok || id == a.id {
 		return errors.New("no other server leads")

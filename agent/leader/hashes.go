@@ -26,7 +26,7 @@ func (d *Deps) writeHashes(ctx context.Context) {
 		case <-tick.C:
 		}
 		check := d.Check()
-		if check.Hash == last || !d.MayPropose(hashVersion) {
+		if check == nil || check.Hash == last || !d.MayPropose(hashVersion) {
 			continue
 		}
 		if err := d.Apply(ctx, check); err != nil {

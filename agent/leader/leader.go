@@ -77,7 +77,8 @@ type Deps struct {
 	Address func(id string) string
 	// ForceLeave makes a member that failed one that left.
 	ForceLeave func(ctx context.Context, name string) error
-	// Check is the command by which others compare their state with this server's.
+	// Check is the command by which others compare their state with this server's,
+	// or nil while that is known to be another than theirs.
 	Check func() *state.CheckHash
 	// MayPropose reports whether every server can apply what came in with a version
 	// of the log.
