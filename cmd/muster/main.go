@@ -146,8 +146,9 @@ const (
 	noLeader       = "No cluster leader"
 	noLeaderAdvice = `More than half of the servers must be up and reach each other to elect one.
 "muster members" shows who is up, and if it shows no server, this agent has joined
-nobody yet; "muster operator raft list-peers -stale" shows whose votes count. Reads with -stale need no leader. If a majority is lost for good, see
-"muster operator raft recover -h".
+nobody yet; "muster operator raft list-peers -stale" shows whose votes count.
+Reads with -stale need no leader. If a majority is lost for good, see "muster
+operator raft recover -h".
 `
 )
 
