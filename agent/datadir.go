@@ -20,6 +20,8 @@ const (
 	lockFile   = "lock"
 	nodeIDFile = "node-id"
 	raftFolder = "raft"
+	// archiveFile is never whole: what is restored goes into the log.
+	archiveFile = "archive"
 )
 
 // halfWritten is what follows the name of a file until it is whole.
@@ -148,9 +150,9 @@ func lockDir(path string) (*os.File, error) {
 }
 
 // isHalfWritten reports whether a name is that of a file that [dataDir.write] was
-// kept from finishing.
+// kept from finishing, or of an archive that was under way when the agent died.
 func isHalfWritten(name string) bool {
-	for _, of := range []string{formatFile, nodeIDFile, seenFile} {
+	for _, of := range []string{formatFile, nodeIDFile, seenFile, archiveFile} {
 		if matched, _ := filepath.Match(of+halfWritten, name); matched {
 			return true
 		}

@@ -63,6 +63,7 @@ func TestDataDirectoriesThatAreTaken(t *testing.T) {
 		{"the root of a volume", map[string]string{"lost+found/": ""}},
 		{"Muster's", map[string]string{"format": diskFormat, "raft/raft.db": "x"}},
 		{"one whose first start was cut short", map[string]string{"lock": "", "format.123.tmp": "mus", "node-id.4.tmp": "aa"}},
+		{"one whose agent died while an archive was restored", map[string]string{"format": diskFormat, "archive.5.tmp": "half"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			root := folder(t, c.files)

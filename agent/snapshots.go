@@ -182,7 +182,7 @@ func (a *Agent) tempFile() (*os.File, error) {
 	if a.dir != nil {
 		dir = a.dir.path
 	}
-	f, err := os.CreateTemp(dir, "archive.*.tmp")
+	f, err := os.CreateTemp(dir, archiveFile+halfWritten)
 	if err != nil {
 		return nil, fmt.Errorf("cannot keep an archive while it is checked: %w", err)
 	}
