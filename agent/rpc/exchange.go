@@ -294,7 +294,7 @@ func (x *exchange) receive(conn *clientConn) {
 		if err == nil {
 			data, own := in.contiguous()
 			err = eachItem(data, func(id uint64, flags byte, item []byte) error {
-				return x.answer(id, flags, item, own && len(item) > len(data)/2)
+				return x.answer(id, flags, item, own && len(item) >= len(data)/4)
 			})
 			in.free()
 		}
@@ -562,7 +562,7 @@ func (x *serverExchange) begin(id uint64, kind byte, item []byte) error {
 	default:
 		x.calls[id] = &exchanged{kind == itemQuery, cancel}
 	}
-	go func() {
+	x.server.work(func() {
 		defer x.running.Done()
 		defer cancel(nil)
 		if refusal != nil {
@@ -575,8 +575,34 @@ func (x *serverExchange) begin(id uint64, kind byte, item []byte) error {
 			x.query(ctx, id, head, data)
 		}
 		x.server.calls.Add(-1)
-	}()
+	})
 	return nil
+}
+
+// work runs a short call on a goroutine of its own. Some that are done wait for
+// the next call: to grow the stack of a new one costs more than many calls do.
+func (s *Server) work(job func()) {
+	select {
+	case s.jobs <- job:
+		return
+	default:
+	}
+	go func() {
+		for {
+			job()
+			if s.idle.Add(1) > MaxIdleWorkers {
+				s.idle.Add(-1)
+				return
+			}
+			select {
+			case job = <-s.jobs:
+				s.idle.Add(-1)
+			case <-s.stopping.Done():
+				s.idle.Add(-1)
+				return
+			}
+		}
+	}()
 }
 
 // look notes that an item is looked at, and reports whether that is over; x.mu is

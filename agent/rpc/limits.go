@@ -98,7 +98,7 @@ const (
 
 	// MaxItemBytes is how much of an answer goes to such a call before answers
 	// to others may go.
-	MaxItemBytes = 128 << 10
+	MaxItemBytes = 512 << 10
 
 	// ExchangeIdle is how long the stream that short calls share stays open
 	// without one, at least. It costs a server some 15 KB.
@@ -109,6 +109,10 @@ const (
 	// that begins a message and does not end it makes the server hold up to
 	// one of [MaxMessageBytes] for each.
 	MaxExchanges = 4096
+
+	// MaxIdleWorkers is how many goroutines wait for the next short call. Each
+	// keeps some 16 KB of stack.
+	MaxIdleWorkers = 64
 
 	// MaxReceiving is how many requests a server may be reading at once; each
 	// holds up to two of [MaxMessageBytes]. Requests above it are refused as

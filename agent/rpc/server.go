@@ -74,6 +74,9 @@ type Server struct {
 	receivingBytes atomic.Int64
 	exchanges      atomic.Int64
 
+	jobs chan func()  // of short calls, for the goroutines that wait for one
+	idle atomic.Int64 // how many wait
+
 	mu     sync.Mutex
 	conns  map[*serverConn]struct{}
 	nodes  map[string]int // connections by the node ID in their requests
@@ -92,7 +95,7 @@ func NewServer(cfg ServerConfig) *Server {
 	if cfg.StopTimeout <= 0 {
 		cfg.StopTimeout = DefaultStopTimeout
 	}
-	s := &Server{cfg: cfg, conns: make(map[*serverConn]struct{}), nodes: make(map[string]int)}
+	s := &Server{cfg: cfg, conns: make(map[*serverConn]struct{}), nodes: make(map[string]int), jobs: make(chan func())}
 	s.stopping, s.stop = context.WithCancelCause(context.Background())
 	s.grpc = grpc.NewServer(
 		grpc.ForceServerCodecV2(codec{}),
