@@ -27,7 +27,7 @@ LIMIT_DOCKER   = 15m
 # GNU timeout stops what hangs outside of a test; "make TIMEOUT=" does without.
 TIMEOUT ?= timeout $(1)
 
-.PHONY: all build test race lint fuzz bench soak torture faults chaos failover e2e compat docker
+.PHONY: all build test race lint fuzz bench bench-cluster soak torture faults chaos failover e2e compat docker
 
 all: build lint test
 
@@ -61,6 +61,10 @@ fuzz:
 ## bench: every benchmark, one at a time
 bench:
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -timeout $(LIMIT_BENCH) ./...
+
+## bench-cluster: what reads and writes of several servers and a client agent cost, beside their ceilings
+bench-cluster:
+	go test -run '^$$' -bench 'OfThree|Cluster' -benchtime $(BENCHTIME) -timeout $(LIMIT_BENCH) ./agent ./agent/consensus ./cmd/muster
 
 ## torture: the binary under kills in the middle of writes, and clusters of it under all kinds
 ## of faults, checked that nothing acknowledged was lost; longer than that: make faults FAULTTIME=24h LIMIT_FAULTS=25h
