@@ -387,13 +387,15 @@ func (a *Agent) mend(ctx context.Context) error {
 	look := time.NewTicker(mendInterval)
 	defer look.Stop()
 	var said *state.Mismatch
+	behind := false // whether the last offer was too old when it was here
 	for {
 		if m := a.machine.Mismatch(); m != nil {
 			if m != said {
 				a.part("server").Error(PhraseDiffers, "index", m.Index, "own_hash", m.Have.String(), "leader_hash", m.Want.String())
 				said = m
 			}
-			if err := a.adopt(ctx); err != nil {
+			err := a.adopt(ctx, behind)
+			if behind = errors.Is(err, state.ErrBehind); err != nil {
 				a.part("server").Error("cannot take the leader's state over yet", "error", err)
 			} else {
 				a.part("server").Warn("this server has the leader's state now, and answers again", "index", a.machine.View().Index)
@@ -430,8 +432,9 @@ func (a *Agent) check() *state.CheckHash {
 	return a.machine.Check()
 }
 
-// adopt replaces this server's state by the leader's.
-func (a *Agent) adopt(ctx context.Context) error {
+// adopt replaces this server's state by the leader's. If held is set, this server's
+// log waits until that is here.
+func (a *Agent) adopt(ctx context.Context, held bool) error {
 	ctx, cancel := context.WithTimeout(ctx, adoptLimit)
 	defer cancel()
 	if err := a.abdicate(ctx); err != nil {
@@ -450,7 +453,11 @@ func (a *Agent) adopt(ctx context.Context) error {
 		})
 		_ = writer.CloseWithError(err) // nil is the end
 	}()
-	err := a.machine.Adopt(reader)
+	take := a.machine.Adopt
+	if held {
+		take = a.machine.AdoptHeld
+	}
+	err := take(reader)
 	_ = reader.Close()
 	if err != nil {
 		return err

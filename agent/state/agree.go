@@ -145,7 +145,13 @@ var ErrBehind = errors.New("the offered state is behind this server's log")
 // was taken since. Until one is taken, a restart brings the old state back. An
 // offer that is damaged, of another cluster, or behind the log ([ErrBehind])
 // changes nothing.
-func (m *Machine) Adopt(r io.Reader) error {
+func (m *Machine) Adopt(r io.Reader) error { return m.adopt(r, false) }
+
+// AdoptHeld is Adopt, but no log entry is applied while the offer is read. Where the
+// log goes on faster than offers come, all of them would be behind it.
+func (m *Machine) AdoptHeld(r io.Reader) error { return m.adopt(r, true) }
+
+func (m *Machine) adopt(r io.Reader, held bool) error {
 	in := bufio.NewReaderSize(r, blockSize)
 	head := make([]byte, offerHeader+4)
 	if n, err := io.ReadFull(in, head); err != nil {
@@ -161,6 +167,10 @@ func (m *Machine) Adopt(r io.Reader) error {
 		return errors.New("damaged offered state: the checksum of its header does not hold")
 	}
 	asOf := binary.BigEndian.Uint64(head[len(offerMagic)+1:])
+	if held {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+	}
 	view, err := ReadSnapshot(in)
 	if err != nil {
 		return err
@@ -169,8 +179,10 @@ func (m *Machine) Adopt(r io.Reader) error {
 		return fmt.Errorf("damaged offered state: it says that it holds the log up to %d and stands at index %d", asOf, view.Index)
 	}
 
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	if !held {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+	}
 	old := m.view.Load()
 	if own, offered := old.Cluster(), view.Cluster(); own != (ClusterID{}) && own != offered {
 		return fmt.Errorf("the offered state is that of cluster %x, this server's is %x", offered, own)

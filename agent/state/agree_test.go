@@ -494,6 +494,53 @@ func TestAdoptWhileTheLogGoesOn(t *testing.T) {
 	}
 }
 
+// slowOffer is an offer whose snapshot comes when the log has gone on.
+type slowOffer struct {
+	rest   *bytes.Buffer
+	goesOn func()
+	begun  bool
+}
+
+func (s *slowOffer) Read(b []byte) (int, error) {
+	if !s.begun {
+		s.begun = true
+		return s.rest.Read(b[:offerHeader+4])
+	}
+	if s.goesOn != nil {
+		s.goesOn()
+		s.goesOn = nil
+	}
+	return s.rest.Read(b)
+}
+
+// Where the log goes on while an offer comes in, only one is taken over for which
+// the log waits.
+func TestAdoptWhileTheLogGoesOnAllTheTime(t *testing.T) {
+	leader := NewMachine()
+	leader.Apply(set(t, 1, "1"))
+	leader.Apply(set(t, 2, "2"))
+
+	behind := NewMachine()
+	if err := behind.Adopt(&slowOffer{rest: offered(t, leader), goesOn: func() { behind.Apply(set(t, 3, "3")) }}); !errors.Is(err, ErrBehind) {
+		t.Errorf("an offer that the log had overtaken: %v", err)
+	}
+	held, applied := NewMachine(), make(chan struct{})
+	goesOn := func() {
+		go func() {
+			defer close(applied)
+			held.Apply(set(t, 3, "3"))
+		}()
+	}
+	if err := held.AdoptHeld(&slowOffer{rest: offered(t, leader), goesOn: goesOn}); err != nil {
+		t.Fatal(err)
+	}
+	<-applied
+	leader.Apply(set(t, 3, "3"))
+	if got, want := held.View(), leader.View(); got.Index != want.Index || got.Hash() != want.Hash() {
+		t.Errorf("after it the state is %s at %d, want %s at %d", got.Hash(), got.Index, want.Hash(), want.Index)
+	}
+}
+
 func FuzzAdopt(f *testing.F) {
 	m := NewMachine()
 	f.Add(offered(f, m).Bytes())
