@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -372,7 +371,7 @@ func FuzzShortAnswer(f *testing.F) {
 			err = s.take(two, own)
 		}
 		if len(s.body.data) > len(one)+len(two) || err == nil && (s.building != (len(s.body.data) < s.body.total)) {
-			t.Fatal(fmt.Sprintf("%d bytes of %d, building %t, %v", len(s.body.data), s.body.total, s.building, err))
+			t.Fatalf("%d bytes of %d, building %t, %v", len(s.body.data), s.body.total, s.building, err)
 		}
 	})
 }
