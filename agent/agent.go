@@ -96,6 +96,7 @@ type Agent struct {
 	rpcServer *rpc.Server
 	autopilot leader.Autopilot
 
+	joined    atomic.Pointer[[16]byte] // the cluster of a client agent
 	rpcClient *rpc.Client
 	notified  atomic.Bool
 	local     *local.Registry
@@ -423,6 +424,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	back.start("gossip", a.pool.Run)
 	back.start("join", a.untilStopped(a.join))
 	back.start("members", a.followPool)
+	back.start("cluster", a.nameCluster)
 	back.start("attendance", a.attend)
 	back.start("metrics", a.watch)
 	back.start("local registry", func(ctx context.Context) error { return a.local.Run(ctx, a.backend) })

@@ -15,8 +15,9 @@ import (
 //
 // One of them, with the lowest ID, writes the first configuration. The others
 // take the same one over when all servers in it say that nothing was ever
-// committed: so two first configurations cannot come about, and one that lost
-// its memory is not mistaken for one that never had any.
+// committed, and nobody has another one: so one that lost its memory is not
+// mistaken for one that never had any. Where exactly as many servers start as are
+// expected, two first configurations cannot come about.
 func (a *Agent) expect(ctx context.Context) error {
 	if !a.config.Server || a.config.BootstrapExpect < 2 {
 		return nil
@@ -75,7 +76,7 @@ func (a *Agent) tryExpect(ctx context.Context) string {
 		stats[id] = s
 	}
 	if voters := begun(stats); voters != nil {
-		if !slices.Contains(voters, a.id) || !untouched(voters, stats) {
+		if !slices.Contains(voters, a.id) || !untouched(voters, stats) || !allAgree(voters, stats) {
 			return "a cluster is there already: this server waits for its leader to add it"
 		}
 		ids = voters
@@ -87,6 +88,16 @@ func (a *Agent) tryExpect(ctx context.Context) string {
 	}
 	a.part("server").Info("a new cluster begins", "servers", ids)
 	return ""
+}
+
+// allAgree reports whether every server that has a configuration has this one.
+func allAgree(voters []string, stats map[string]peerStats) bool {
+	for _, s := range stats {
+		if len(s.Voters) > 0 && !slices.Equal(s.Voters, voters) {
+			return false
+		}
+	}
+	return true
 }
 
 // begun returns the voters of a configuration that one of the servers has, or nil.

@@ -1,13 +1,17 @@
 package agent
 
 import (
+	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -56,7 +60,7 @@ func (a *Agent) openPool() error {
 	}
 	a.undo.push("gossip pool", p.Close)
 	a.pool = p
-	a.router = newRouter(a.id, c.Datacenter, p, time.Now)
+	a.router = newRouter(a.id, c.Datacenter, ours{p, a.cluster}, time.Now)
 	return nil
 }
 
@@ -73,12 +77,96 @@ func (a *Agent) openCalls() error {
 	return nil
 }
 
-// cluster is the ID of this agent's cluster, or zeros while it is not known.
+// cluster is the ID of this agent's cluster, or zeros while it is not known. A
+// client agent's is that of the servers that it found first.
 func (a *Agent) cluster() [16]byte {
 	if a.machine == nil {
+		if id := a.joined.Load(); id != nil {
+			return *id
+		}
 		return [16]byte{}
 	}
 	return a.machine.View().Cluster()
+}
+
+// nameCluster tells the other members which cluster this agent belongs to, once it
+// is known, so that no two clusters grow into one.
+func (a *Agent) nameCluster(ctx context.Context) error {
+	changed, cancel := a.pool.Subscribe()
+	defer cancel()
+	look := time.NewTicker(clusterLook)
+	defer look.Stop()
+	told := [16]byte{}
+	for {
+		if a.machine == nil {
+			a.learnCluster()
+		}
+		if id := a.cluster(); id != told {
+			tags := maps.Clone(a.pool.Self().Tags)
+			delete(tags, gossip.ClusterTag)
+			if id != ([16]byte{}) {
+				tags[gossip.ClusterTag] = hex.EncodeToString(id[:])
+			}
+			if err := a.pool.SetTags(tags); err != nil {
+				a.part("agent").Warn("cannot tell the others which cluster this agent belongs to", "error", err)
+			} else {
+				told = id
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-look.C:
+		}
+	}
+}
+
+// learnCluster finds out which cluster the servers of a client agent belong to. It
+// stays with one for as long as a server of it is a member that lives.
+func (a *Agent) learnCluster() {
+	var found [16]byte
+	own := a.cluster()
+	for _, m := range a.pool.Members() {
+		id, ok := clusterOf(&m)
+		if !m.IsServer() || m.Status != gossip.Alive || !ok {
+			continue
+		}
+		if id == own {
+			return
+		}
+		if found == ([16]byte{}) || bytes.Compare(id[:], found[:]) < 0 {
+			found = id
+		}
+	}
+	if found != ([16]byte{}) || own != ([16]byte{}) {
+		a.joined.Store(&found)
+	}
+}
+
+// clusterOf is the cluster that a member says it belongs to.
+func clusterOf(m *gossip.Member) (id [16]byte, ok bool) {
+	b, err := hex.DecodeString(m.Tags[gossip.ClusterTag])
+	if err != nil || len(b) != len(id) {
+		return id, false
+	}
+	return [16]byte(b), true
+}
+
+// ours are the members of the pool that do not say they belong to another cluster:
+// two pools may have met before their clusters were known.
+type ours struct {
+	*gossip.Pool
+	cluster func() [16]byte
+}
+
+// Members lists them.
+func (o ours) Members() []gossip.Member {
+	own := o.cluster()
+	return slices.DeleteFunc(o.Pool.Members(), func(m gossip.Member) bool {
+		id, ok := clusterOf(&m)
+		return ok && own != ([16]byte{}) && id != own
+	})
 }
 
 // server finds a server among the members by its ID: one that lives, if there are
@@ -262,7 +350,7 @@ func initialAutopilot(c *config.Config) state.AutopilotConfig {
 // duties is what the leader's duties need.
 func (a *Agent) duties() leader.Deps {
 	return leader.Deps{
-		Pool: a.pool,
+		Pool: ours{a.pool, a.cluster},
 		Self: func() catalog.Node { return *a.self.Load() },
 		View: a.machine.View,
 		Apply: func(ctx context.Context, cmd any) error {

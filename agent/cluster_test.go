@@ -357,3 +357,43 @@ func TestServerThatDiffersTakesTheLeadersState(t *testing.T) {
 	})
 	sameState(t, c)
 }
+
+// Two clusters do not grow into one, whoever joins whom, and a client agent stays
+// with its own.
+func TestClustersStayApart(t *testing.T) {
+	log := &buffer{}
+	c := agenttest.StartCluster(t, 1, 1, agenttest.Log(log))
+	other := agenttest.Start(t, agenttest.Name("foreign"))
+	if err := writeKey(t, other, "whose", "the other's"); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeKey(t, c.Clients[0], "whose", "ours"); err != nil {
+		t.Fatal(err)
+	}
+	c.Eventually("everybody says which cluster it belongs to", func() error {
+		for _, a := range append(c.Agents(), other) {
+			var self struct{ Member struct{ Tags map[string]string } }
+			if err := a.GetJSON(t.Context(), "/v1/agent/self", &self); err != nil {
+				return err
+			}
+			if self.Member.Tags["cluster"] == "" {
+				return errors.New(a.Name + " does not")
+			}
+		}
+		return nil
+	})
+	for _, joins := range [][2]*agenttest.Agent{{other, c.Servers[0]}, {other, c.Clients[0]}, {c.Clients[0], other}} {
+		status, text, err := joins[0].Do(t.Context(), http.MethodPut, "/v1/agent/join/"+joins[1].GossipAddr(), nil)
+		if err != nil || status == http.StatusOK {
+			t.Errorf("%s joined %s: %d %s %v", joins[0].Name, joins[1].Name, status, text, err)
+		}
+		if !strings.Contains(text, "cluster") {
+			t.Errorf("the refusal does not say why: %s", text)
+		}
+	}
+	for range 10 {
+		if got, err := readKey(t, c.Clients[0], "whose", ""); err != nil || got != "ours" {
+			t.Errorf("the client agent reads %q: %v", got, err)
+		}
+	}
+}

@@ -119,6 +119,8 @@ const (
 	// first look whether its process is gone, and missedAgain from that to another.
 	missedPause = 20 * time.Millisecond
 	missedAgain = 200 * time.Millisecond
+	// clusterLook is between two looks at which cluster this agent belongs to.
+	clusterLook = 500 * time.Millisecond
 	// expectInterval is between two looks for the servers of a new cluster.
 	expectInterval = 200 * time.Millisecond
 	// statsLimit bounds the question to a server for what it is.

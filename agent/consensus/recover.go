@@ -206,10 +206,11 @@ func (s *stores) applyPeersFile(cfg Config, config *raft.Config) error {
 	if err != nil {
 		return fmt.Errorf("%w; mend or remove it", err)
 	}
-	cfg.Logger.Warn("replacing the servers of the cluster as the peers file says", "path", path, "servers", len(peers))
 	if !isAmong(peers, cfg.ID) {
-		cfg.Logger.Warn("the peers file does not name this server, so it will be no part of the cluster", "path", path, "id", cfg.ID)
+		return fmt.Errorf("the peers file %s does not name this server, whose ID is %s: with it, this server could not take part any more. "+
+			"Nothing was changed: correct the file, or remove it", path, cfg.ID)
 	}
+	cfg.Logger.Warn("replacing the servers of the cluster as the peers file says", "path", path, "servers", len(peers))
 	if err := s.recover(cfg, config, peers); err != nil {
 		return fmt.Errorf("the peers file %s cannot be applied: %w", path, err)
 	}

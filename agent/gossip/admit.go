@@ -25,7 +25,23 @@ func (p *Pool) fits(m meta) error {
 	if dc := m.tags["dc"]; dc != p.datacenter {
 		return fmt.Errorf("it is in datacenter %q, this pool is that of %q", dc, p.datacenter)
 	}
+	if ours, theirs := p.ownCluster(), m.tags[ClusterTag]; ours != "" && theirs != "" && ours != theirs {
+		return fmt.Errorf("it belongs to cluster %s, this agent to cluster %s: two clusters cannot become one. "+
+			"To move an agent, stop it and start it with an empty data directory", theirs, ours)
+	}
 	return speaks(m.tags, p.versions)
+}
+
+// ClusterTag is the tag by which a member says which cluster it belongs to, once
+// it knows: members of another are refused.
+const ClusterTag = "cluster"
+
+// ownCluster is the cluster of this member, or empty while it is not known.
+func (p *Pool) ownCluster() string {
+	if c := p.cluster.Load(); c != nil {
+		return *c
+	}
+	return ""
 }
 
 // versions are the protocol versions of a member: what it speaks, and what it

@@ -20,7 +20,8 @@ import (
 
 // Pool is the members of one datacenter, as one of them sees them.
 type Pool struct {
-	ran atomic.Bool // whether Run was called
+	ran     atomic.Bool            // whether Run was called
+	cluster atomic.Pointer[string] // as ClusterTag says
 
 	name, id, datacenter string
 	life                 uint64
@@ -352,6 +353,8 @@ func (p *Pool) SetTags(tags map[string]string) error {
 	m := meta{life: p.life, tags: p.ownTags(tags)}
 	raw, err := m.encode()
 	if err == nil {
+		cluster := tags[ClusterTag]
+		p.cluster.Store(&cluster)
 		err = p.fits(m)
 	}
 	if err != nil {
