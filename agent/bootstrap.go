@@ -2,8 +2,10 @@ package agent
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/muster-sd/muster/agent/gossip"
@@ -30,7 +32,11 @@ func (a *Agent) expect(ctx context.Context) error {
 	for len(a.node.Peers()) == 0 {
 		text := a.tryExpect(ctx)
 		if text != "" && text != said {
-			a.part("server").Info(text)
+			level := slog.LevelInfo
+			if strings.HasPrefix(text, disagree) {
+				level = slog.LevelError
+			}
+			a.part("server").Log(ctx, level, text)
 			said = text
 		}
 		select {
@@ -42,6 +48,9 @@ func (a *Agent) expect(ctx context.Context) error {
 	}
 	return nil
 }
+
+// disagree begins the line about servers that do not expect the same.
+const disagree = "the servers do not expect the same number, so none of them begins a cluster: "
 
 // tryExpect makes the first configuration if that can be done now, and says why
 // it cannot.
@@ -56,8 +65,7 @@ func (a *Agent) tryExpect(ctx context.Context) string {
 			return "a member has bootstrap mode, so this server waits to be added: " + m.Name
 		}
 		if got := m.Tags["expect"]; got != want {
-			return "the servers do not expect the same number, so none of them begins a cluster: " +
-				m.Name + " expects " + strconv.Quote(got) + ", this server " + want
+			return disagree + m.Name + " expects " + strconv.Quote(got) + ", this server " + want
 		}
 		ids = append(ids, m.ID)
 	}

@@ -108,7 +108,7 @@ func (a *Agent) nameCluster(ctx context.Context) error {
 				tags[gossip.ClusterTag] = hex.EncodeToString(id[:])
 			}
 			if err := a.pool.SetTags(tags); err != nil {
-				a.part("agent").Warn("cannot tell the others which cluster this agent belongs to", "error", err)
+				a.logger.Warn("cannot tell the others which cluster this agent belongs to", "error", err)
 			} else {
 				told = id
 			}
@@ -205,11 +205,11 @@ func (a *Agent) join(ctx context.Context) error {
 	}
 	for attempt := 1; ; attempt++ {
 		n, err := 0, errNothingToJoin
-		if addresses := known(c.RetryJoin, a.part("agent")); len(addresses) > 0 {
+		if addresses := known(c.RetryJoin, a.logger); len(addresses) > 0 {
 			n, err = a.pool.Join(ctx, addresses)
 		}
 		if n > 0 {
-			a.part("agent").Info(PhraseJoined, "contacted", n)
+			a.logger.Info(PhraseJoined, "contacted", n)
 			a.notifyReady()
 			return nil
 		}
@@ -219,7 +219,7 @@ func (a *Agent) join(ctx context.Context) error {
 		if c.RetryMax > 0 && attempt >= c.RetryMax {
 			return fmt.Errorf("no address of retry_join answered in %d attempts, which is retry_max: %w", attempt, err)
 		}
-		a.part("agent").Warn("Join cluster failed, will retry", "attempt", attempt, "retry_in", wait, "error", err)
+		a.logger.Warn("Join cluster failed, will retry", "attempt", attempt, "retry_in", wait, "error", err)
 		timer := time.NewTimer(wait)
 		wait = min(2*wait, c.RetryInterval)
 		select {
@@ -289,7 +289,7 @@ func (a *Agent) livesElsewhere(m gossip.Member) bool {
 // depart says goodbye: leadership is handed over, the pool is left, and a server
 // waits until the others have taken it out of Raft.
 func (a *Agent) depart(ctx context.Context) {
-	log := a.part("agent")
+	log := a.logger
 	several := false
 	if a.node != nil {
 		several = len(a.node.Peers()) > 1

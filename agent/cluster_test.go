@@ -372,7 +372,9 @@ func TestClustersStayApart(t *testing.T) {
 	}
 	c.Eventually("everybody says which cluster it belongs to", func() error {
 		for _, a := range append(c.Agents(), other) {
-			var self struct{ Member struct{ Tags map[string]string } }
+			var self struct {
+				Member struct{ Tags map[string]string }
+			}
 			if err := a.GetJSON(t.Context(), "/v1/agent/self", &self); err != nil {
 				return err
 			}

@@ -119,6 +119,9 @@ const (
 	// first look whether its process is gone, and missedAgain from that to another.
 	missedPause = 20 * time.Millisecond
 	missedAgain = 200 * time.Millisecond
+	// strangerLimit is how long an agent that never met a server looks for one
+	// before it says so: resolvers give up on DNS after 5 s.
+	strangerLimit = time.Second
 	// clusterLook is between two looks at which cluster this agent belongs to.
 	clusterLook = 500 * time.Millisecond
 	// expectInterval is between two looks for the servers of a new cluster.

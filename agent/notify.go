@@ -21,6 +21,6 @@ func (a *Agent) notifyReady() {
 		_ = conn.Close()
 	}
 	if err != nil {
-		a.part("agent").Warn("cannot tell systemd that the agent is ready", "error", err)
+		a.logger.Warn("cannot tell systemd that the agent is ready", "error", err)
 	}
 }

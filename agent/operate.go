@@ -14,6 +14,7 @@ import (
 // Leave begins to take the agent out of service for good, and returns when the
 // others were told.
 func (s about) Leave() {
+	s.a.logger.Info(PhraseAskedToLeave)
 	s.a.beginLeave()
 	select {
 	case <-s.a.departed:

@@ -2,14 +2,15 @@ package agent
 
 // Phrases that people search logs for. They do not change.
 const (
-	PhraseRunning    = "Muster agent running!"
-	PhraseStopped    = "Agent stopped"
-	PhraseLeading    = "cluster leadership acquired"
-	PhraseNotLeading = "cluster leadership lost"
-	PhraseHTTP       = "Starting server"
-	PhraseDNS        = "Started DNS server"
-	PhraseJoined     = "Join cluster completed"
-	PhraseDiffers    = "This server's state is not what the others have: it answers nothing until it has taken the leader's over"
+	PhraseRunning      = "Muster agent running!"
+	PhraseStopped      = "Agent stopped"
+	PhraseLeading      = "cluster leadership acquired"
+	PhraseNotLeading   = "cluster leadership lost"
+	PhraseHTTP         = "Starting server"
+	PhraseDNS          = "Started DNS server"
+	PhraseAskedToLeave = "Graceful leave requested over HTTP"
+	PhraseJoined       = "Join cluster completed"
+	PhraseDiffers      = "This server's state is not what the others have: it answers nothing until it has taken the leader's over"
 
 	PhraseReloaded     = "A setting was taken over"
 	PhraseNeedsRestart = "A setting changed and needs a restart"

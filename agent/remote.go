@@ -131,7 +131,7 @@ func (r *remote) find(ctx context.Context, o mvcc.ReadOptions, query []byte, kee
 			return answered{err: ctx.Err()}
 		case !errors.Is(a.err, errNoServer) && !elsewhere(a.err):
 			return a
-		case time.Since(began) > r.hold:
+		case time.Since(began) > r.limit():
 			if errors.Is(a.err, errNoServer) {
 				a.err = nil
 			}
@@ -141,6 +141,15 @@ func (r *remote) find(ctx context.Context, o mvcc.ReadOptions, query []byte, kee
 			return answered{err: err}
 		}
 	}
+}
+
+// limit is how long a request looks for a server: not for long on an agent that
+// never met one.
+func (r *remote) limit() time.Duration {
+	if !r.router.metAny() {
+		return min(r.hold, strangerLimit)
+	}
+	return r.hold
 }
 
 // errNoServer says that no server is known.
@@ -318,7 +327,7 @@ func (r *remote) carryOut(ctx context.Context, try func(id string) (undone bool,
 				return uncertain(ctx, err)
 			}
 		}
-		if time.Since(began) > r.hold {
+		if time.Since(began) > r.limit() {
 			return r.none(last)
 		}
 		if err := r.pause(ctx); err != nil {

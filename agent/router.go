@@ -73,6 +73,13 @@ func (r *router) servers() []string {
 	return out
 }
 
+// metAny reports whether any server is a member, or was one lately, alive or not.
+func (r *router) metAny() bool {
+	return slices.ContainsFunc(r.pool.Members(), func(m gossip.Member) bool {
+		return m.IsServer() && m.ID != r.self
+	})
+}
+
 // failed puts a server behind the others for a while.
 func (r *router) failed(id string) {
 	r.mu.Lock()

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"errors"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -12,9 +11,6 @@ import (
 // SyslogIdent is the name that the system's log knows the agent by, for which
 // rules on servers that collect logs look.
 const SyslogIdent = "consul"
-
-// errNoSyslog says that the system has no log that Muster can write to.
-var errNoSyslog = errors.New("this system has no syslog")
 
 // systemLog is the system's log: a message at a level.
 type systemLog interface {

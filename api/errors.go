@@ -12,6 +12,7 @@ import (
 // Texts that clients match on. They are part of the interface.
 const (
 	textNoLeader        = "No cluster leader"
+	textNoServers       = "No known Consul servers"
 	textNoPath          = "No path to datacenter"
 	textNotReady        = "Not ready to serve consistent reads"
 	textUnknownEndpoint = "Invalid URL path: not a recognized HTTP API endpoint\n"
@@ -89,7 +90,7 @@ func statusOf(err error) (status int, text string) {
 	switch mvcc.CodeOf(err) {
 	case mvcc.NoLeader:
 		// Clients know it by its beginning; why there is none may follow.
-		if !strings.HasPrefix(text, textNoLeader+": ") {
+		if text != textNoServers && !strings.HasPrefix(text, textNoLeader+": ") {
 			text = textNoLeader
 		}
 		return http.StatusInternalServerError, text

@@ -46,6 +46,9 @@ func (l *logger) Log(level hclog.Level, message string, args ...any) {
 	if level == hclog.Off || !l.enabled(level) || ofForgetting(args) {
 		return
 	}
+	if strings.HasPrefix(message, "failed to heartbeat to") {
+		level = hclog.Debug // twice a second; that a server is out of contact is said beside it
+	}
 	l.out.LogAttrs(context.Background(), slogLevel(level), l.prefix()+message, attributes(args)...)
 }
 

@@ -252,6 +252,9 @@ type headerReader struct {
 	seen *[]byte
 }
 
+// errSilent says that a stream ended before its first byte.
+var errSilent = errors.New("it closed before it said anything")
+
 // ReadByte reads one byte.
 func (r *headerReader) ReadByte() (byte, error) {
 	if len(*r.seen) >= maxStreamHeader {
@@ -260,7 +263,7 @@ func (r *headerReader) ReadByte() (byte, error) {
 	var b [1]byte
 	if _, err := io.ReadFull(r.conn, b[:]); err != nil {
 		if errors.Is(err, io.EOF) {
-			err = errors.New("it closed before it said anything")
+			err = errSilent
 		}
 		return 0, err
 	}
@@ -287,7 +290,7 @@ func readHeader(r io.ByteReader) (int, error) {
 	case wirePushPull:
 		return readPushPull(r)
 	default:
-		return 0, fmt.Errorf("no member sends a stream of kind %d", kind)
+		return 0, fmt.Errorf("no member sends a stream of kind %d: the other side may not be a gossip port (by default 8301; a server's own port is 8300)", kind)
 	}
 }
 

@@ -250,7 +250,12 @@ func (t *transport) handStream(stream *streamConn, from netip.AddrPort) {
 	_ = stream.SetDeadline(time.Now().Add(headerLimit))
 	if err := stream.look(); err != nil {
 		_ = stream.Close()
-		if !t.closed() {
+		switch {
+		case t.closed():
+		case errors.Is(err, errSilent):
+			// Who looks whether a port is open says nothing: other agents do, too.
+			t.logger.Debug("cut a gossip connection", "from", from, "reason", err)
+		default:
 			t.logger.Warn("cut a gossip connection", "from", from, "reason", err)
 		}
 		return

@@ -315,7 +315,11 @@ func (m *Mux) refuse(conn net.Conn, h hello, status Status, cause error) {
 	if m.isClosed() || errors.Is(cause, io.EOF) && h == (hello{}) {
 		return // nothing was said: a port check
 	}
-	m.cfg.Logger.Log(context.Background(), m.refusalLevel(), "refused a connection", "reason", status.String(), "from", conn.RemoteAddr(), "error", cause,
+	level := slog.LevelDebug // who comes before this server is ready comes again
+	if status != StatusNotServed {
+		level = m.refusalLevel()
+	}
+	m.cfg.Logger.Log(context.Background(), level, "refused a connection", "reason", status.String(), "from", conn.RemoteAddr(), "error", cause,
 		"protocol", h.protocol, "form", h.form, "wanted_node", h.target, "wanted_cluster", clusterText(h.cluster),
 		"cluster", clusterText(m.cfg.Cluster()))
 	_ = conn.SetDeadline(time.Now().Add(lingerTimeout))
