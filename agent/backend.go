@@ -484,6 +484,8 @@ func asError(err error) error {
 		return nil
 	case errors.Is(err, consensus.ErrNoLeader), errors.Is(err, consensus.ErrNotLeader):
 		return noLeader(err)
+	case errors.Is(err, consensus.ErrBusy):
+		return &mvcc.Error{Code: mvcc.RetryLater, Text: err.Error()}
 	case errors.Is(err, consensus.ErrFull):
 		return &mvcc.Error{Code: mvcc.DiskFull, Text: err.Error()}
 	case errors.Is(err, consensus.ErrNotReady):

@@ -156,8 +156,10 @@ const (
 	// change waits, and rememberRetry the pause after one that failed.
 	maxRemembered = 4096
 	rememberFor   = 10 * time.Minute
-	rememberWait  = 5 * time.Minute
-	rememberRetry = 500 * time.Millisecond
+	// rememberNothing is how long, instead, it is kept that there is nothing.
+	rememberNothing = 20 * time.Second
+	rememberWait    = 5 * time.Minute
+	rememberRetry   = 500 * time.Millisecond
 	// joinFirstRetry is the pause after the first attempt to join; it doubles up to
 	// retry_interval.
 	joinFirstRetry = time.Second

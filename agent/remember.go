@@ -121,16 +121,33 @@ func (r *remembering) forget(name string) {
 	delete(r.kept, name)
 }
 
+// isNothing reports whether an answer says that there is none: anybody can ask for
+// names that nobody has.
+func isNothing(value any) bool {
+	switch v := value.(type) {
+	case []health.Entry:
+		return len(v) == 0
+	case *catalog.Node:
+		return v == nil
+	case *catalog.AddressOwner:
+		return v == nil
+	}
+	return false
+}
+
 // follow keeps one answer true until nobody asks for it any more.
 func follow[Q, V any](r *remembering, it *remembered, name string, o mvcc.ReadOptions, q Q, fn asking[Q, V]) {
 	defer r.forget(name)
 	o.MaxStale = 0
-	first := true
+	first, nothing := true, false
 	index := uint64(0)
 	for r.ctx.Err() == nil {
 		o.Index, o.Wait = index, 0
 		if index > 0 {
 			o.Wait = rememberWait
+			if nothing {
+				o.Wait = rememberNothing
+			}
 		}
 		value, meta, err := fn(r.ctx, o, q)
 		it.mu.Lock()
@@ -147,7 +164,12 @@ func follow[Q, V any](r *remembering, it *remembered, name string, o mvcc.ReadOp
 			it.current = false
 			index = 0
 		}
-		idle := time.Since(it.asked) > rememberFor
+		nothing = err == nil && isNothing(value)
+		keep := rememberFor
+		if nothing {
+			keep = rememberNothing
+		}
+		idle := time.Since(it.asked) > keep
 		it.mu.Unlock()
 		if first {
 			close(it.ready)
