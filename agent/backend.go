@@ -484,8 +484,6 @@ func asError(err error) error {
 		return nil
 	case errors.Is(err, consensus.ErrNoLeader), errors.Is(err, consensus.ErrNotLeader):
 		return noLeader(err)
-	case errors.Is(err, consensus.ErrBusy):
-		return &mvcc.Error{Code: mvcc.RetryLater, Text: err.Error()}
 	case errors.Is(err, consensus.ErrFull):
 		return &mvcc.Error{Code: mvcc.DiskFull, Text: err.Error()}
 	case errors.Is(err, consensus.ErrNotReady):
@@ -498,6 +496,8 @@ func asError(err error) error {
 		return &mvcc.Error{Code: mvcc.ShuttingDown, Text: "the agent is shutting down"}
 	case errors.As(err, &fault): // nothing was done
 		return noLeader(err)
+	case errors.Is(err, consensus.ErrBusy): // without a fault of the disk for its reason
+		return &mvcc.Error{Code: mvcc.RetryLater, Text: err.Error()}
 	}
 	return err
 }
