@@ -227,7 +227,7 @@ func (b *backend) current(ctx context.Context, confirmed bool) (*state.View, err
 		if ctx.Err() != nil || !elsewhere(err) {
 			return nil, b.because(err)
 		}
-		if err := b.pause(ctx); err != nil {
+		if err := pause(ctx); err != nil {
 			return nil, b.because(err)
 		}
 	}
@@ -273,8 +273,9 @@ func (b *backend) follow(ctx context.Context, confirmed, wait bool) error {
 	return b.node.WaitApplied(ctx, index)
 }
 
-// pause waits a little before a leader is looked for again.
-func (b *backend) pause(ctx context.Context) error {
+// pause waits a little before a leader, or a server that answers, is looked for
+// again.
+func pause(ctx context.Context) error {
 	timer := time.NewTimer(retryPause)
 	defer timer.Stop()
 	select {
@@ -357,7 +358,7 @@ func (b *backend) applyBytes(ctx context.Context, data []byte, forwarded bool) (
 		} else if result, err = b.applyThere(ctx, data); err == nil || !again(err) {
 			return result, err
 		}
-		if b.pause(held) != nil {
+		if pause(held) != nil {
 			if ctx.Err() != nil {
 				return state.Result{}, ctx.Err()
 			}

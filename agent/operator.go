@@ -200,7 +200,7 @@ func (a *Agent) operate(ctx context.Context, op operation) ([]byte, error) {
 				return out, err
 			}
 		}
-		if err := a.backend.pause(held); err != nil {
+		if err := pause(held); err != nil {
 			return nil, &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}
 		}
 	}

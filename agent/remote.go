@@ -137,7 +137,7 @@ func (r *remote) find(ctx context.Context, o mvcc.ReadOptions, query []byte, kee
 			}
 			return answered{err: r.none(a.err)}
 		}
-		if err := r.pause(ctx); err != nil {
+		if err := pause(ctx); err != nil {
 			return answered{err: err}
 		}
 	}
@@ -330,7 +330,7 @@ func (r *remote) carryOut(ctx context.Context, try func(id string) (undone bool,
 		if time.Since(began) > r.limit() {
 			return r.none(last)
 		}
-		if err := r.pause(ctx); err != nil {
+		if err := pause(ctx); err != nil {
 			return err
 		}
 	}
@@ -341,18 +341,6 @@ func (r *remote) applyAt(ctx context.Context, id string, command []byte) ([]byte
 	ctx, cancel := r.bound(ctx, 0)
 	defer cancel()
 	return r.calls.Apply(ctx, id, &rpc.ApplyRequest{From: r.self, Command: command})
-}
-
-// pause waits a little before all servers are tried again.
-func (r *remote) pause(ctx context.Context) error {
-	timer := time.NewTimer(retryPause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // none is the error of an agent that found no server which could.
