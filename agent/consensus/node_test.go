@@ -34,8 +34,11 @@ func number(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 func (c *counter) Apply(log *raft.Log) any { return c.ApplyBatch([]*raft.Log{log})[0] }
 
 func (c *counter) ApplyBatch(logs []*raft.Log) []any {
-	if c.hold != nil {
-		<-c.hold
+	c.mu.Lock()
+	hold := c.hold
+	c.mu.Unlock()
+	if hold != nil {
+		<-hold
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

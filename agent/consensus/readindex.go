@@ -29,6 +29,14 @@ func (n *Node) ReadIndex(ctx context.Context, verify bool) (uint64, error) {
 	return index, nil
 }
 
+// WaitCommitted waits until the state machine has applied all that was committed
+// when it was called. A leader that answers from its own state has to: a follower
+// may have applied an entry, and shown it to somebody, before the leader has.
+// Its errors are those of [Node.WaitApplied].
+func (n *Node) WaitCommitted(ctx context.Context) error {
+	return n.WaitApplied(ctx, n.raft.CommitIndex())
+}
+
 // WaitApplied waits until the state machine has applied all entries up to an
 // index. Its errors are ErrNotApplied, if ctx ends first, and ErrStopped.
 func (n *Node) WaitApplied(ctx context.Context, index uint64) error {

@@ -451,6 +451,49 @@ func TestReadIndex(t *testing.T) {
 	})
 }
 
+// A follower may have applied what the leader has only committed: reads of the
+// leader's own state have to wait for it.
+func TestLeaderAppliesLast(t *testing.T) {
+	several(t, three, func(t *testing.T, m *members) {
+		leader := m.leader()
+		rest := m.others(leader)
+		apply(t, leader.Node, 1)
+		hold := make(chan struct{})
+		leader.machine.mu.Lock()
+		leader.machine.hold = hold
+		leader.machine.mu.Unlock()
+		written := make(chan error, 1)
+		go func() {
+			_, err := leader.Apply(t.Context(), number(7))
+			written <- err
+		}()
+		m.until("a follower has applied it", 5*time.Second, func() bool {
+			_, count := rest[0].machine.state()
+			return count == 2
+		})
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := leader.WaitCommitted(ended); !errors.Is(err, ErrNotApplied) {
+			t.Errorf("a leader that is behind its followers: %v", err)
+		}
+		close(hold)
+		if err := leader.WaitCommitted(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, count := leader.machine.state(); count != 2 {
+			t.Errorf("the leader has applied %d", count)
+		}
+		if err := <-written; err != nil {
+			t.Error(err)
+		}
+		for _, one := range m.all {
+			if err := one.WaitCommitted(ended); err != nil && one == leader {
+				t.Errorf("nothing is to be waited for: %v", err)
+			}
+		}
+	})
+}
+
 // A slow network is no reason for an election.
 func TestSlowNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
