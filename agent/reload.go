@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/muster-sd/muster/agent/config"
 	"github.com/muster-sd/muster/agent/consensus"
@@ -95,8 +96,11 @@ func inTurn(parts []func(*config.Config) error, old, next *config.Config) error 
 
 // follow lets the parts that cannot refuse have their settings.
 func (a *Agent) follow(c *config.Config) {
-	a.setSelf(selfNode(a.withMeta(c), a.id))
-	a.local.SetNode(*a.self.Load())
+	// A node that is what it was needs no write to the catalog.
+	if n := selfNode(a.withMeta(c), a.id); !reflect.DeepEqual(n, *a.self.Load()) {
+		a.setSelf(n)
+		a.local.SetNode(n)
+	}
 	a.local.DiscardCheckOutput(c.DiscardCheckOutput)
 	a.handler.SetDebug(c.EnableDebug)
 	for _, l := range a.sockets.HTTP {

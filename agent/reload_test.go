@@ -165,3 +165,40 @@ func TestReloadOfLimitsAndSwitches(t *testing.T) {
 		_ = r.Body.Close()
 	}
 }
+
+// What is as it was is not written to the catalog again.
+func TestReloadWithoutChangesSyncsNothing(t *testing.T) {
+	log := new(buffer)
+	a := agenttest.Start(t, agenttest.Log(log), agenttest.HCL(`
+		node_meta { rack = "r1" }
+		service { name = "old" port = 1 }`))
+	// A service that comes later is synced after all that waited before it.
+	syncs := func(service string) int {
+		t.Helper()
+		if got := do(t, "PUT", a.URL("/v1/agent/service/register"), `{"Name": "`+service+`"}`); got.code != 200 {
+			t.Fatal(got)
+		}
+		eventually(t, a, "/v1/catalog/services", func(got answer) bool { return strings.Contains(got.body, `"`+service+`"`) })
+		return strings.Count(log.String(), "Synced node info") + strings.Count(log.String(), "Synced service: service=old")
+	}
+	before := syncs("first")
+	for _, c := range []struct {
+		what     string
+		fragment string
+		more     int
+	}{
+		{"nothing changed", `node_meta { rack = "r1" }`, 0},
+		{"the node changed", `node_meta { rack = "r2" }`, 1},
+	} {
+		cfg, err := a.Load(c.fragment)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Reload(cfg); err != nil {
+			t.Fatal(err)
+		}
+		if n := syncs(strings.ReplaceAll(c.what, " ", "-")); n != before+c.more {
+			t.Errorf("%s: the log has %d syncs, and had %d:\n%s", c.what, n, before, log)
+		}
+	}
+}

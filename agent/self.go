@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/muster-sd/muster/agent/config"
+	"github.com/muster-sd/muster/agent/consensus"
 	"github.com/muster-sd/muster/agent/gossip"
 	"github.com/muster-sd/muster/agent/local"
 	"github.com/muster-sd/muster/agent/state"
@@ -165,6 +166,46 @@ func (s about) Members() []api.Member {
 	return out
 }
 
+// MembersWAN lists the servers by where they are for other datacenters: under the
+// address that they advertise there, with the port that is configured for it. A
+// client agent is in no such pool, nor is a server that has it switched off.
+func (s about) MembersWAN() []api.Member {
+	if !s.a.config.Server || s.a.config.Ports.SerfWAN <= 0 {
+		return nil
+	}
+	table := s.a.machine.View().Catalog
+	var out []api.Member
+	for _, m := range s.a.pool.Members() {
+		port, err := strconv.ParseUint(m.Tags["wan_join_port"], 10, 16)
+		if !m.IsServer() || err != nil || port == 0 {
+			continue
+		}
+		shown := asMember(m)
+		shown.Name += "." + s.a.config.Datacenter
+		shown.Port = uint16(port)
+		if addr := wanAddress(s.a, table, m); addr != "" {
+			shown.Addr = addr
+		}
+		shown.Tags = maps.Clone(m.Tags)
+		delete(shown.Tags, "segment")
+		out = append(out, shown)
+	}
+	return out
+}
+
+// wanAddress is the address that a member advertises to other datacenters, as the
+// catalog has it, or "" while it has none.
+func wanAddress(a *Agent, table catalog.Table, m gossip.Member) string {
+	n := a.self.Load()
+	if m.ID != a.id {
+		n, _ = table.Node(&catalog.NodeQuery{Name: m.Name}, nil)
+	}
+	if n == nil || !strings.EqualFold(n.ID, m.ID) {
+		return ""
+	}
+	return n.TaggedAddresses["wan"]
+}
+
 func asMember(m gossip.Member) api.Member {
 	return api.Member{
 		Name: m.Name, Addr: m.Addr.String(), Port: m.Port, Tags: m.Tags, Status: int(m.Status),
@@ -216,19 +257,17 @@ func (a *Agent) debugConfig() map[string]any {
 
 // stats are groups of values for people; every value is text.
 func (a *Agent) stats() map[string]map[string]string {
-	counts := map[gossip.Status]int{}
-	servers := 0
-	members := a.pool.Members()
-	for _, m := range members {
-		counts[m.Status]++
-		if m.IsServer() && m.Status == gossip.Alive {
-			servers++
-		}
-	}
 	version := strings.SplitN(Version, "-", 2)
 	prerelease := ""
 	if len(version) == 2 {
 		prerelease = version[1]
+	}
+	members := about{a}.Members()
+	servers := 0
+	for _, m := range members {
+		if m.Tags["role"] == gossip.RoleServer && m.Status == int(gossip.Alive) {
+			servers++
+		}
 	}
 	out := map[string]map[string]string{
 		"agent": a.local.Stats(),
@@ -240,10 +279,7 @@ func (a *Agent) stats() map[string]map[string]string {
 			"cpu_count": strconv.Itoa(runtime.NumCPU()), "goroutines": strconv.Itoa(runtime.NumGoroutine()),
 			"max_procs": strconv.Itoa(runtime.GOMAXPROCS(0)), "pid": strconv.Itoa(os.Getpid()),
 		},
-		"serf_lan": {
-			"members": strconv.Itoa(len(members)), "failed": strconv.Itoa(counts[gossip.Failed]), "left": strconv.Itoa(counts[gossip.Left]),
-			"encrypted": strconv.FormatBool(a.config.Encrypt != nil),
-		},
+		"serf_lan": a.poolStats(members),
 	}
 	if a.node == nil {
 		return out
@@ -256,12 +292,54 @@ func (a *Agent) stats() map[string]map[string]string {
 		"acl": "disabled", "bootstrap": strconv.FormatBool(a.config.Bootstrap), "known_datacenters": "1",
 		"leader": strconv.FormatBool(a.node.Leading()), "leader_addr": leaderAddr, "server": "true",
 	}
-	out["raft"] = a.node.Stats().Map()
+	raft := a.node.Stats()
+	out["raft"] = raft.Map()
+	out["raft"]["latest_configuration"] = a.describePeers(raft.Peers)
+	if a.config.Ports.SerfWAN > 0 {
+		out["serf_wan"] = a.poolStats(about{a}.MembersWAN())
+	}
 	view := a.machine.View()
 	out["state"] = map[string]string{
 		"index": strconv.FormatUint(view.Index, 10), "hash": view.Hash().String(),
 	}
 	return out
+}
+
+// poolStats are the figures of a pool of members. There is one gossip for both
+// pools, so that both have the same clock and health. Nobody can send queries, and
+// no coordinates are kept, so that nothing of them waits or is reset.
+func (a *Agent) poolStats(members []api.Member) map[string]string {
+	failed, left := 0, 0
+	for _, m := range members {
+		switch gossip.Status(m.Status) {
+		case gossip.Failed:
+			failed++
+		case gossip.Left:
+			left++
+		}
+	}
+	f := a.pool.Figures()
+	return map[string]string{
+		"members": strconv.Itoa(len(members)), "failed": strconv.Itoa(failed), "left": strconv.Itoa(left),
+		"encrypted": strconv.FormatBool(a.config.Encrypt != nil), "health_score": strconv.Itoa(f.Health),
+		"member_time": strconv.FormatUint(f.Clock, 10), "intent_queue": strconv.Itoa(f.News),
+		"event_time": strconv.FormatUint(f.Newest, 10), "event_queue": strconv.Itoa(f.Events),
+		"query_time": "0", "query_queue": "0", "coordinate_resets": "0",
+	}
+}
+
+// describePeers are the servers of Raft with their addresses, in the form that
+// scripts know.
+func (a *Agent) describePeers(peers []consensus.Peer) string {
+	servers := make([]string, len(peers))
+	for i, p := range peers {
+		suffrage := "Nonvoter"
+		if p.Voter {
+			suffrage = "Voter"
+		}
+		servers[i] = fmt.Sprintf("{Suffrage:%s ID:%s Address:%s}", suffrage, p.ID, a.serverAddress(p.ID))
+	}
+	return "[" + strings.Join(servers, " ") + "]"
 }
 
 // dnsSettings are the DNS settings in the words of package dnsserver.

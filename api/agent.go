@@ -1,7 +1,6 @@
 package api
 
 import (
-	"maps"
 	"net/http"
 	"slices"
 
@@ -73,7 +72,7 @@ func newMember(m Member) *member {
 }
 
 // agentMembers lists the agents that gossip knows. With wan these are the
-// servers, by their names across datacenters.
+// servers, as other datacenters would know them.
 func agentMembers(c *call) (any, error) {
 	wan, segment := c.value("wan") != "", c.value("segment")
 	switch {
@@ -86,29 +85,17 @@ func agentMembers(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	members := c.h.Agent.Members
+	if wan {
+		members = c.h.Agent.MembersWAN
+	}
 	out := []*member{}
-	for _, m := range c.h.Agent.Members() {
-		shown := newMember(m)
-		if wan && !shown.toWAN() {
-			continue
-		}
-		if keep(shown) {
+	for _, m := range members() {
+		if shown := newMember(m); keep(shown) {
 			out = append(out, shown)
 		}
 	}
 	return out, nil
-}
-
-// toWAN makes a server's entry what it is between datacenters, and reports
-// whether it is a server.
-func (m *member) toWAN() bool {
-	if m.Tags["role"] != "consul" {
-		return false
-	}
-	m.Tags = maps.Clone(m.Tags)
-	delete(m.Tags, "segment")
-	m.Name += "." + m.Tags["dc"]
-	return true
 }
 
 // agentChecks shows the checks registered here by ID.

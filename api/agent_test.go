@@ -36,6 +36,9 @@ func newAgentMocks() *mocks {
 		return []Member{{Name: "n1", Addr: "127.0.0.1", Port: 8301, Status: 1, Tags: map[string]string{"role": "consul", "dc": "dc1", "segment": ""}},
 			{Name: "c1", Addr: "127.0.0.2", Port: 8301, Status: 4, Tags: map[string]string{"role": "node", "dc": "dc1"}}}
 	}
+	m.agent.membersWAN = func() []Member {
+		return []Member{{Name: "n1.dc1", Addr: "203.0.113.1", Port: 8302, Status: 1, Tags: map[string]string{"role": "consul", "dc": "dc1"}}}
+	}
 	return m
 }
 
@@ -59,7 +62,7 @@ func TestReadAgent(t *testing.T) {
 		{request: "GET /v1/agent/members", status: 200, body: `[` + server + `,` + client + `]`},
 		{request: "GET /v1/agent/members?segment=_all&filter=Tags.role+==+node", status: 200, body: `[` + client + `]`},
 		{request: "GET /v1/agent/members?filter=Status+==+4", status: 200, body: `[` + client + `]`},
-		{request: "GET /v1/agent/members?wan=1", status: 200, body: `[{"Name":"n1.dc1","Addr":"127.0.0.1","Port":8301,"Tags":{"dc":"dc1","role":"consul"},"Status":1,` + zeros + `]`},
+		{request: "GET /v1/agent/members?wan=1", status: 200, body: `[{"Name":"n1.dc1","Addr":"203.0.113.1","Port":8302,"Tags":{"dc":"dc1","role":"consul"},"Status":1,` + zeros + `]`},
 		{request: "GET /v1/agent/members?segment=alpha", status: 500, body: "Network segments are not supported in this version of Consul"},
 		{request: "GET /v1/agent/members?wan=1&segment=alpha", status: 400, body: "Cannot provide a segment with wan=true"},
 		{request: "GET /v1/agent/version", status: 200, body: `{"SHA":"abc","BuildDate":"2026-01-02T03:04:05Z","HumanVersion":"1.21.4","FIPS":""}`},

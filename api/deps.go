@@ -145,6 +145,9 @@ type LocalService struct {
 type Agent interface {
 	Self() Self
 	Members() []Member
+	// MembersWAN lists the servers under the names and addresses by which other
+	// datacenters would know them. A client agent knows none.
+	MembersWAN() []Member
 	Host() Host
 	// Join makes the agent a member of the pool that an address belongs to, with a
 	// port or without; wan means the pool of servers across datacenters. It returns

@@ -147,6 +147,7 @@ func (m *mockLocal) SetServiceMaintenance(_ context.Context, id string, on bool,
 type mockAgent struct {
 	self       func() Self
 	members    func() []Member
+	membersWAN func() []Member
 	host       func() Host
 	join       func(address string, wan bool) error
 	forceLeave func(node string, wan, prune bool) error
@@ -154,9 +155,10 @@ type mockAgent struct {
 	reload     func() (ReloadReport, error)
 }
 
-func (m *mockAgent) Self() Self        { return m.self() }
-func (m *mockAgent) Members() []Member { return m.members() }
-func (m *mockAgent) Host() Host        { return m.host() }
+func (m *mockAgent) Self() Self           { return m.self() }
+func (m *mockAgent) Members() []Member    { return m.members() }
+func (m *mockAgent) MembersWAN() []Member { return m.membersWAN() }
+func (m *mockAgent) Host() Host           { return m.host() }
 func (m *mockAgent) Join(_ context.Context, address string, wan bool) error {
 	return m.join(address, wan)
 }
@@ -266,6 +268,7 @@ func newMocks() *mocks {
 		agent: mockAgent{
 			self:       func() Self { return Self{} },
 			members:    func() []Member { return nil },
+			membersWAN: func() []Member { return nil },
 			host:       func() Host { return Host{} },
 			join:       func(string, bool) error { return nil },
 			forceLeave: func(string, bool, bool) error { return nil },

@@ -43,7 +43,7 @@ type membersRunner struct {
 func (r *membersRunner) define(flags *flag.FlagSet) {
 	r.connection.define(flags)
 	flags.BoolVar(&r.detailed, "detailed", false, "Show every tag of each member.")
-	flags.BoolVar(&r.wan, "wan", false, "List the servers of all datacenters instead.")
+	flags.BoolVar(&r.wan, "wan", false, "List the servers instead, with the addresses and ports that they have for other\ndatacenters. A client agent knows none.")
 	flags.StringVar(&r.filter, "filter", "", "Only members for which this `expression` holds. Status is a number in it:\n1 alive, 2 leaving, 3 left, 4 failed.")
 	flags.StringVar(&r.status, "status", ".*", "Only members whose status matches this regular `expression`.")
 	flags.StringVar(&r.ignored, "segment", "", "Accepted and ignored: there are no network `segments`.")
