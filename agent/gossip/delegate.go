@@ -80,11 +80,14 @@ func (d delegate) NotifyJoin(n *memberlist.Node) { d.p.nodeAlive(n) }
 func (d delegate) NotifyUpdate(n *memberlist.Node) { d.p.nodeAlive(n) }
 
 // NotifyLeave takes over that a member left or died: which, memberlist does not
-// say.
+// say. A suspicion of memberlist's may run out after the pool was closed: a pool
+// that hears nobody any more knows nothing of who died.
 func (d delegate) NotifyLeave(n *memberlist.Node) {
 	d.p.mu.Lock()
 	defer d.p.mu.Unlock()
-	d.p.died(n.Name)
+	if d.p.ctx.Err() == nil {
+		d.p.died(n.Name)
+	}
 }
 
 // NotifyAlive decides whether a member is let in.
