@@ -93,6 +93,7 @@ func (b *backend) answer(ctx context.Context, o mvcc.ReadOptions, q any) (any, m
 		timeout <-chan time.Time
 		missing bool
 		expired bool
+		woken   bool
 	)
 	if o.Index > 0 {
 		watch = &mvcc.Watch{}
@@ -114,6 +115,11 @@ func (b *backend) answer(ctx context.Context, o mvcc.ReadOptions, q any) (any, m
 		news := a.Index > o.Index && !(missing && a.Missing)
 		if o.Index == 0 || expired || news {
 			meta.Index, meta.Line = a.Index, view.Line()
+			if woken {
+				// What was so when the reader began to wait may be long ago.
+				_, meta.KnownLeader = b.node.Leader()
+				meta.LastContact = b.node.LastContact()
+			}
 			return a.Value, meta, nil
 		}
 		missing = a.Missing
@@ -127,6 +133,7 @@ func (b *backend) answer(ctx context.Context, o mvcc.ReadOptions, q any) (any, m
 		watch.Reset()
 		if expired {
 			// Nothing came: whether that is still so is asked as at first.
+			woken = false
 			if meta, view, err = b.fresh(ctx, o); err != nil {
 				return nil, meta, err
 			}
@@ -134,6 +141,7 @@ func (b *backend) answer(ctx context.Context, o mvcc.ReadOptions, q any) (any, m
 		}
 		// What a reader is woken by is newer than when it began to wait, and so
 		// fresh enough.
+		woken = true
 		b.woken.Add(1)
 		if err := b.trusted(); err != nil {
 			return nil, meta, err
@@ -147,7 +155,12 @@ func (b *backend) trusted() error {
 	if b.machine.Mismatch() == nil {
 		return nil
 	}
-	return &mvcc.Error{Code: mvcc.NotReady, Text: "this server's state differs from that of the others, and it is taking theirs over: ask another server"}
+	return notReady("this server's state differs from that of the others, and it is taking theirs over: ask another server")
+}
+
+// notReady is the error of a server that may not answer yet, and others may.
+func notReady(why string) error {
+	return &mvcc.Error{Code: mvcc.NotReady, Text: textNotReady + ": " + why}
 }
 
 // fresh returns a view that is as new as o asks for, and says how new it is.
@@ -156,7 +169,8 @@ func (b *backend) fresh(ctx context.Context, o mvcc.ReadOptions) (mvcc.Meta, *st
 	if err := b.trusted(); err != nil {
 		return meta, nil, err
 	}
-	if o.Mode == mvcc.Default && b.node.Leading() {
+	// What is committed may have been shown by a follower before it is applied here.
+	if o.Mode == mvcc.Default && b.node.Leading() && b.node.WaitCommitted(over) == nil {
 		view := b.machine.View()
 		// A server that was stopped in between may not lead any more.
 		if b.node.Leading() {
@@ -190,6 +204,9 @@ func (b *backend) fresh(ctx context.Context, o mvcc.ReadOptions) (mvcc.Meta, *st
 		}
 		return meta, nil, err
 	}
+	if err := b.trusted(); err != nil { // it may have been found out while this waited
+		return meta, nil, err
+	}
 	b.caughtUp.Store(true)
 	meta.KnownLeader, meta.LastContact = true, b.node.LastContact()
 	return meta, view, nil
@@ -205,6 +222,12 @@ func (b *backend) current(ctx context.Context, confirmed bool) (*state.View, err
 			if confirmed {
 				err = b.node.Verify(ctx)
 			}
+			if err == nil {
+				err = b.node.WaitCommitted(ctx)
+			}
+			if errors.Is(err, consensus.ErrNotApplied) {
+				return nil, notReady("this server leads, and has not applied yet what was committed")
+			}
 			view := b.machine.View()
 			// A server that was stopped in between may not lead any more.
 			if err == nil && b.node.Leading() {
@@ -215,6 +238,9 @@ func (b *backend) current(ctx context.Context, confirmed bool) (*state.View, err
 			}
 		}
 		if err := b.waitLeader(ctx); err != nil {
+			if id, ok := b.node.Leader(); ok && id == b.id && mvcc.CodeOf(err) == mvcc.NoLeader {
+				return nil, notReady("this server leads, and has not applied yet what was committed before")
+			}
 			return nil, err
 		}
 		if b.node.Leading() {
@@ -227,13 +253,14 @@ func (b *backend) current(ctx context.Context, confirmed bool) (*state.View, err
 		if ctx.Err() != nil || !elsewhere(err) {
 			return nil, b.because(err)
 		}
-		if err := pause(ctx); err != nil {
+		if pause(ctx) != nil {
 			return nil, b.because(err)
 		}
 	}
 }
 
-// because is the error of a read for which nobody led in time.
+// because is the error of a read for which the time was over: what was wrong last,
+// or that nobody led.
 func (b *backend) because(err error) error {
 	var known *mvcc.Error
 	if errors.As(err, &known) {
@@ -257,7 +284,8 @@ var over = func() context.Context {
 
 // follow asks the leader what was committed, and waits until that is applied
 // here, or, if wait is not set, fails if it is not. All who wait share one
-// question.
+// question. A server that has not applied it in time is not ready: it has a leader,
+// and another server may be further.
 func (b *backend) follow(ctx context.Context, confirmed, wait bool) error {
 	kind := 0
 	if confirmed {
@@ -268,9 +296,13 @@ func (b *backend) follow(ctx context.Context, confirmed, wait bool) error {
 		return err
 	}
 	if !wait {
-		ctx = over
+		return b.node.WaitApplied(over, index)
 	}
-	return b.node.WaitApplied(ctx, index)
+	err = b.node.WaitApplied(ctx, index)
+	if errors.Is(err, consensus.ErrNotApplied) {
+		return notReady(fmt.Sprintf("this server has not caught up: entry %d of the log is committed, and its state stands at %d", index, b.machine.View().Index))
+	}
+	return err
 }
 
 // pause waits a little before a leader, or a server that answers, is looked for
@@ -477,6 +509,9 @@ func noLeader(err error) error {
 	return &mvcc.Error{Code: mvcc.NoLeader, Text: text}
 }
 
+// textNotReady is what clients know a server by that is not ready; why may follow.
+const textNotReady = "Not ready to serve consistent reads"
+
 // asError gives an error of Raft's the code that clients are answered by.
 func asError(err error) error {
 	var fault *consensus.Fault
@@ -488,7 +523,7 @@ func asError(err error) error {
 	case errors.Is(err, consensus.ErrFull):
 		return &mvcc.Error{Code: mvcc.DiskFull, Text: err.Error()}
 	case errors.Is(err, consensus.ErrNotReady):
-		return &mvcc.Error{Code: mvcc.NotReady, Text: "Not ready to serve consistent reads"}
+		return &mvcc.Error{Code: mvcc.NotReady, Text: textNotReady}
 	case errors.Is(err, consensus.ErrTooLarge):
 		return &mvcc.Error{Code: mvcc.TooLarge, Text: err.Error()}
 	case errors.Is(err, consensus.ErrUncertain):

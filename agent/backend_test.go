@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-metrics"
+	"github.com/hashicorp/raft"
 
 	"github.com/muster-sd/muster/agent/consensus"
 	"github.com/muster-sd/muster/agent/state"
@@ -68,7 +69,7 @@ func newBackend(t *testing.T) *backend {
 			t.Error(err)
 		}
 	})
-	return &backend{datacenter: "dc1", nodeName: "n1", machine: machine, node: node, hold: testHold, now: time.Now}
+	return &backend{id: "a", datacenter: "dc1", nodeName: "n1", machine: machine, node: node, hold: testHold, now: time.Now}
 }
 
 // newLeader is the backend of the only server of a cluster.
@@ -292,6 +293,38 @@ func TestRestoreWakesWaitingReaders(t *testing.T) {
 		restore(&after)
 		r.is(t, "2", 0)
 	})
+}
+
+// What an answer says of the leader is so when it is given, not when its reader
+// began to wait.
+func TestWokenReaderLearnsThatTheLeaderWent(t *testing.T) {
+	for _, mode := range []mvcc.Mode{mvcc.Default, mvcc.Stale} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newLeader(t)
+			set(t, b, "a", "1")
+			_, meta := now(t, b, "a")
+			r := read(t.Context(), b, mvcc.ReadOptions{Mode: mode, Index: meta.Index, Wait: time.Minute}, "a")
+			set(t, b, "a", "2")
+			r.is(t, "2", 0)
+			if !r.meta.KnownLeader || r.meta.LastContact != 0 {
+				t.Errorf("while it leads: %+v", r.meta)
+			}
+			r = read(t.Context(), b, mvcc.ReadOptions{Mode: mode, Index: r.meta.Index, Wait: time.Hour}, "a")
+			depose(t, b)
+			time.Sleep(time.Second) // of the test's own time: the last contact gets old
+			r.waits(t, "without a leader")
+			// What was committed before may be applied later.
+			data, err := state.Encode(&kv.Set{Key: "a", Value: []byte("3")}, 1, mvcc.Origin{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.machine.Apply(&raft.Log{Index: b.machine.View().Index + 1, Term: 1, Type: raft.LogCommand, Data: data})
+			r.is(t, "3", testHold+time.Second)
+			if r.meta.KnownLeader || r.meta.LastContact < time.Second || r.meta.Mode != mode {
+				t.Errorf("after the leader went: %+v", r.meta)
+			}
+		})
+	}
 }
 
 func TestWaitingReaderEndsWithItsContext(t *testing.T) {

@@ -97,7 +97,10 @@ func statusOf(err error) (status int, text string) {
 	case mvcc.NoPath:
 		return http.StatusInternalServerError, textNoPath
 	case mvcc.NotReady:
-		return http.StatusInternalServerError, textNotReady
+		if !strings.HasPrefix(text, textNotReady+": ") {
+			text = textNotReady
+		}
+		return http.StatusInternalServerError, text
 	case mvcc.Compacted:
 		return http.StatusGone, text
 	case mvcc.RetryElsewhere:
