@@ -312,6 +312,10 @@ func (r *resolver) clashes(all []listener) {
 			if a.at.Port() != b.at.Port() || !overlap(a.at.Addr(), b.at.Addr()) {
 				continue
 			}
+			// The blame is on what was asked for, not on a default.
+			if !r.given(b.path) && r.given(a.path) {
+				a, b = b, a
+			}
 			r.fail(b.path, ": %s", fmt.Sprintf("%s at %s clashes with %s at %s", b.what, b.at, a.what, a.at))
 		}
 	}

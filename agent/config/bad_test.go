@@ -20,6 +20,10 @@ func TestBadFiles(t *testing.T) {
 		// Keys, types and values.
 		{"unknown key", `# one|  datacentre = "x"`, "2:3", `{|  "datacentre": "x"|}`, "2:3", `invalid config key datacentre (did you mean "datacenter"?)`},
 		{"unknown key of an object", `ports {|  htpp = 1|}`, "2:3", `{"ports": {|  "htpp": 1}}`, "2:3", `invalid config key ports.htpp (did you mean "ports.http"?)`},
+		{"unknown key of a check", `check { id = "c"|intervl = "1s" }`, "2:1", `{"check": {"id": "c",|"intervl": "1s"}}`, "2:1", `invalid config key check.intervl (did you mean "check.interval"?)`},
+		{"unknown key of a service's check", `service { name = "a", check {| intervl = "1s" } }`, "2:2", `{"service": {"name": "a", "check": {|"intervl": "1s"}}}`, "2:1", `invalid config key service.check.intervl (did you mean "service.check.interval"?)`},
+		{"domain", `domain = "a b"`, "1:10", `{"domain": "a b"}`, "1:12", `domain must be a DNS name, but is "a b"`},
+		{"addresses with a comma between", `retry_join = ["a,b"]`, "1:15", `{"retry_join": ["a,b"]}`, "1:17", `retry_join must be addresses as in`},
 		{"type", `ports {|  http = "80"|}`, "2:10", `{"ports":|{"http": "80"}}`, "2:10", `ports.http must be a number, not a text ("80")`},
 		{"duration", `max_query_time = "9 s"`, "1:18", `{"max_query_time": "9 s"}`, "1:20", `max_query_time must be a duration as in "90s" or "1h30m", not "9 s"`},
 		{"duration without a unit", `dns_config { node_ttl = 5 }`, "1:25", `{"dns_config": {"node_ttl": 5}}`, "1:29", `dns_config.node_ttl must be a duration in quotes as in "90s", not a number`},
@@ -27,6 +31,7 @@ func TestBadFiles(t *testing.T) {
 		{"port that cannot be off", `ports { serf_lan = -1 }`, "1:20", `{"ports": {"serf_lan": -1}}`, "1:24", `ports.serf_lan must be from 1 to 65535, but is -1: it cannot be off`},
 		{"network", `serf_lan_allowed_cidrs = ["10.0.0.0/8",|  "10.0.0.0/33"]`, "2:3", `{"serf_lan_allowed_cidrs": ["10.0.0.0/8",|"10.0.0.0/33"]}`, "2:1", `serf_lan_allowed_cidrs must be networks as in "10.0.0.0/8", but one is "10.0.0.0/33"`},
 		{"template", `bind_addr = "{{ NoSuchFunction }}"`, "1:13", `{"bind_addr": "{{ NoSuchFunction }}"}`, "1:15", `bind_addr: cannot fill in the template "{{ NoSuchFunction }}"`},
+		{"address that clashes with a default", `ports {| http = 8300|}`, "2:9", `{"ports":|{"http": 8300}}`, "2:10", `ports.http: HTTP at 127.0.0.1:8300 clashes with server RPC at 127.0.0.1:8300`},
 		{"addresses that clash", `ports {| http = 8600|}`, "2:9", `{"ports":|{"http": 8600}}`, "2:10", `ports.http: HTTP at 127.0.0.1:8600 clashes with DNS at 127.0.0.1:8600`},
 
 		// The agent.
@@ -71,7 +76,10 @@ func TestBadFiles(t *testing.T) {
 		{"alias beside a polled kind", `check { id = "c", alias_node = "n", tcp = "x:1", interval = "1s" }`, "1:32", `{"check": {"id": "c", "alias_node": "n", "tcp": "x:1", "interval": "1s"}}`, "1:37",
 			`check "c": Invalid check: Interval cannot be set for Alias checks`},
 		{"alias with TTL", `check { id = "c", alias_node = "n", ttl = "1s" }`, "1:43", `{"check": {"id": "c", "alias_node": "n", "ttl": "1s"}}`, "1:49", `check "c": Invalid check: TTL must be not be set for Alias checks`},
-		{"no kind", `check { id = "c" }`, "1:7", `{"check": {"id": "c"}}`, "1:11", `check "c": Invalid check: TTL must be > 0 for TTL checks`},
+		{"no kind", `check { id = "c" }`, "1:7", `{"check": {"id": "c"}}`, "1:11", `check "c": Invalid check: TTL must be > 0 for TTL checks (a check needs one of http, tcp, `},
+		{"container without a command", `check { id = "c", docker_container_id = "x", interval = "1s" }`, "1:7", `{"check": {"id": "c", "docker_container_id": "x", "interval": "1s"}}`, "1:11",
+			`check "c": Invalid check: TTL must be > 0 for TTL checks (docker_container_id needs args: the command to run in the container)`},
+		{"two checks of one ID", `service {| name = "x", checks = [{ id = "c", ttl = "1s" },|{ id = "c", ttl = "2s" }] }`, "3:8", `{"service": {"name": "x", "checks": [{"id": "c", "ttl": "1s"},|{"id": "c", "ttl": "2s"}]}}`, "2:8", `service "x": two checks have the ID "c"`},
 		{"negative size of output", `check { id = "c", ttl = "1s", output_max_size = -1 }`, "1:49", `{"check": {"id": "c", "ttl": "1s", "output_max_size": -1}}`, "1:55", `check.output_max_size must be at least 0, but is -1`},
 		{"thresholds", `check { id = "c", ttl = "1s", failures_before_warning = 2 }`, "1:57", `{"check": {"id": "c", "ttl": "1s", "failures_before_warning": 2}}`, "1:63",
 			`check "c": Invalid check: FailuresBeforeWarning can't be higher than FailuresBeforeCritical`},

@@ -81,7 +81,7 @@ func isJoinAddress(text string) bool {
 			return false
 		}
 	}
-	return host != "" && !strings.ContainsAny(host, "/[]")
+	return host != "" && !strings.ContainsAny(host, "/[],;")
 }
 
 // Provider returns the name of the provider that an entry of a list of addresses

@@ -37,7 +37,7 @@ func (d *decoder) object(n *node, s *shape, shown string, out File) {
 		path := join(shown, shorten(m.key))
 		f, known := s.fields[name]
 		if !known || f.key.Support == Removed {
-			d.unknown(m, path, s, f)
+			d.unknown(n, m, path, s, f)
 			continue
 		}
 		if pos, twice := first[name]; twice && f.key.Type != Objects {
@@ -58,15 +58,23 @@ func join(path, name string) string {
 	return path + "." + name
 }
 
-func (d *decoder) unknown(m member, path string, s *shape, f *field) {
+// unknown adds an error about a member of n that is no key.
+func (d *decoder) unknown(n *node, m member, path string, s *shape, f *field) {
 	hint := ""
 	switch {
 	case d.errs.full():
 		// Nobody will see it, and looking for the nearest key takes long.
 	case f != nil:
 		hint = fmt.Sprintf(" (it was removed; use %q)", f.key.New)
+	case n.pos == m.pos && path != shorten(m.key) && m.value.kind == objectNode:
+		// A label stands where the object would begin.
+		block := strings.TrimSuffix(path, "."+shorten(m.key))
+		hint = fmt.Sprintf(" (blocks have no labels: write %s { … }, with the name in it)", block)
 	default:
 		if near := table.nearest(s, m.key); near != "" {
+			if strings.HasPrefix(near, "check.") && strings.HasPrefix(path, "service") {
+				near = "service." + near
+			}
 			hint = fmt.Sprintf(" (did you mean %q?)", near)
 		}
 	}

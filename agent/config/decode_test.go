@@ -25,6 +25,8 @@ func TestDecodeFaults(t *testing.T) {
 		{"unknown key with a neighbour", "json", `{"ports": {"htpp": 1}}`, `f.json:1:12: invalid config key ports.htpp (did you mean "ports.http"?)`},
 		{"unknown key of another object", "hcl", `udp_answer_limit = 3`, `f.hcl:1:1: invalid config key udp_answer_limit (did you mean "dns_config.udp_answer_limit"?)`},
 		{"dotted key", "hcl", `ports.http = 1`, `f.hcl:1:1: invalid config key ports.http`},
+		{"label of a block", "hcl", `service "web" { port = 1 }`, `f.hcl:1:9: invalid config key service.web (blocks have no labels: write service { … }, with the name in it)`},
+		{"unknown block at the beginning", "hcl", `servce { name = "a" }`, `f.hcl:1:1: invalid config key servce (did you mean "service"?)`},
 		{"CamelCase", "json", `{"service": {"name": "a", "EnableTagOverride": true}}`, `f.json:1:27: invalid config key service.EnableTagOverride (did you mean "service.enable_tag_override"?)`},
 		{"removed key", "hcl", `recursor = "1.1.1.1"`, `f.hcl:1:1: invalid config key recursor (it was removed; use "recursors")`},
 		{"removed key of a check", "json", `{"check": {"id": "a", "script": "true"}}`, `f.json:1:23: invalid config key check.script (it was removed; use "check.args")`},

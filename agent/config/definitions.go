@@ -41,6 +41,7 @@ func (r *resolver) definitions() {
 		} else {
 			r.unsafe(s.pos, reg.Service.Name)
 		}
+		r.reachable(s, &reg.Service)
 		newest[id] = len(places)
 		r.out.Services, places = append(r.out.Services, *reg), append(places, s.pos)
 		for i, c := range s.checks() {
@@ -56,6 +57,7 @@ func (r *resolver) definitions() {
 	}
 	r.out.Services = last
 	r.nodeChecks(ids, newest)
+	r.mirrors(newest)
 	if n := len(r.out.Services); n > MaxServices {
 		r.errs.append(fmt.Errorf("%d services are more than the %d that one agent may have", n, MaxServices))
 	}
@@ -123,7 +125,17 @@ func (r *resolver) runnable(s record, d *check.Definition) {
 	}
 	if v, ok := s.values["check.deregister_critical_service_after"]; ok && d.DeregisterCriticalServiceAfter > 0 && d.ServiceID == "" {
 		r.warn(v.pos, "check %q: check.deregister_critical_service_after has no effect, because the check belongs to no service", name)
+	} else if ok && d.DeregisterCriticalServiceAfter > 0 && d.DeregisterCriticalServiceAfter < check.MinDeregisterAfter {
+		r.warn(v.pos, "check %q: check.deregister_critical_service_after = %v is less than %v, so the service is removed after %v", name, d.DeregisterCriticalServiceAfter, check.MinDeregisterAfter, check.MinDeregisterAfter)
 	}
+	if kind == check.TTL || kind == check.Alias {
+		for _, path := range []string{"check.success_before_passing", "check.failures_before_warning", "check.failures_before_critical"} {
+			if v, ok := s.values[path]; ok && v.value != 0 {
+				r.warn(v.pos, "check %q: %s has no effect, because this is a check of kind %s", name, path, kind)
+			}
+		}
+	}
+	r.target(s, d)
 }
 
 // kindKeys are the keys that make a check one of a kind.
@@ -284,23 +296,23 @@ func (s record) registration(errs *problems) *check.Registration {
 		return nil
 	}
 	reg.Normalize()
-	if id := doubled(reg.Checks); id != "" {
-		fail(s.pos, fmt.Errorf("two checks have the ID %q", id))
+	if i := doubled(reg.Checks); i >= 0 {
+		fail(s.checks()[i].at("check.id"), fmt.Errorf("two checks have the ID %q", shorten(reg.Checks[i].ID)))
 		return nil
 	}
 	return reg
 }
 
-// doubled returns an ID that several checks have, or nothing.
-func doubled(checks []check.Definition) string {
+// doubled returns the place of a check with the ID of an earlier one, or -1.
+func doubled(checks []check.Definition) int {
 	seen := map[string]bool{}
-	for _, c := range checks {
+	for i, c := range checks {
 		if seen[c.ID] {
-			return c.ID
+			return i
 		}
 		seen[c.ID] = true
 	}
-	return ""
+	return -1
 }
 
 // weights are one each unless the record says otherwise.
@@ -396,7 +408,7 @@ func (s record) check(unnamed string) (*check.Definition, error) {
 	}
 	fault := func(pos Pos, err error) error { return positionError{pos, fmt.Sprintf("%s: %v", name, err)} }
 	if err := d.Validate(); err != nil {
-		return nil, fault(s.blamed(d), err)
+		return nil, fault(s.blamed(d), fmt.Errorf("%w%s", err, missing(d)))
 	}
 	if kind := d.Kind(); !check.Supported(kind) {
 		return nil, fault(s.pos, check.Unsupported(kind))
@@ -407,6 +419,21 @@ func (s record) check(unnamed string) (*check.Definition, error) {
 		return nil, fault(s.at("check.status"), fmt.Errorf("status must be passing, warning or critical, but is %q", shorten(strings.TrimSpace(string(d.Status)))))
 	}
 	return d, nil
+}
+
+// missing says what a check lacks that has no interval, or is of no kind.
+func missing(d *check.Definition) string {
+	switch {
+	case d.Interval > 0 && d.TTL > 0 || d.TTL > 0 && d.Kind() != check.TTL:
+		return ""
+	case d.Kind() == "" && d.DockerContainerID != "":
+		return " (docker_container_id needs args: the command to run in the container)"
+	case d.Kind() == "":
+		return " (a check needs one of http, tcp, udp, grpc, h2ping, args, os_service, ttl, alias_service and alias_node)"
+	case d.Kind() != check.Alias && d.Interval <= 0:
+		return ` (add how often it runs, as in interval = "10s")`
+	}
+	return ""
 }
 
 // blamed returns where the key stands that makes a check invalid, or where the

@@ -191,9 +191,9 @@ func TestAllFaultsOfAService(t *testing.T) {
 	want := []string{
 		`-hcl fragment 1:1:43: service "x": weights: Passing must be greater than 0`,
 		`-hcl fragment 1:1:55: service "x": Invalid Service Meta: Couldn't load metadata pair ('a b', 'c'): Key contains invalid characters`,
-		`-hcl fragment 1:2:13: check 1 of service "x": Invalid check: Interval must be > 0 for Script, HTTP, H2PING, TCP, UDP or OSService checks`,
+		`-hcl fragment 1:2:13: check 1 of service "x": Invalid check: Interval must be > 0 for Script, HTTP, H2PING, TCP, UDP or OSService checks (add how often it runs, as in interval = "10s")`,
 		`-hcl fragment 1:2:79: check "c": status must be passing, warning or critical, but is "up"`,
-		`-hcl fragment 1:2:94: check "n": Invalid check: TTL must be > 0 for TTL checks`,
+		`-hcl fragment 1:2:94: check "n": Invalid check: TTL must be > 0 for TTL checks (a check needs one of http, tcp, udp, grpc, h2ping, args, os_service, ttl, alias_service and alias_node)`,
 	}
 	if err == nil || err.Error() != strings.Join(want, "\n") {
 		t.Errorf("got\n%v\nwant\n%s", err, strings.Join(want, "\n"))
@@ -214,18 +214,19 @@ func TestCheckKinds(t *testing.T) {
 		{`grpc = "x:1/s", grpc_use_tls = true, interval = "5s"`, check.Definition{GRPC: "x:1/s", GRPCUseTLS: true, Interval: 5 * time.Second}},
 		{`h2ping = "x:1", interval = "5s"`, check.Definition{H2PING: "x:1", H2PingUseTLS: true, Interval: 5 * time.Second}},
 		{`h2ping = "x:1", h2ping_use_tls = false, interval = "5s"`, check.Definition{H2PING: "x:1", Interval: 5 * time.Second}},
-		{`args = ["a", "b"], interval = "5s", timeout = "1m"`, check.Definition{ScriptArgs: []string{"a", "b"}, Interval: 5 * time.Second, Timeout: time.Minute}},
+		{`args = ["sh", "b"], interval = "5s", timeout = "1m"`, check.Definition{ScriptArgs: []string{"sh", "b"}, Interval: 5 * time.Second, Timeout: time.Minute}},
 		{`docker_container_id = "d", shell = "/bin/sh", args = ["a"], interval = "5s"`,
 			check.Definition{DockerContainerID: "d", Shell: "/bin/sh", ScriptArgs: []string{"a"}, Interval: 5 * time.Second}},
-		{`alias_service = "x", interval = "5s"`, check.Definition{AliasService: "x", Interval: 5 * time.Second}},
+		{`alias_service = "z", interval = "5s"`, check.Definition{AliasService: "z", Interval: 5 * time.Second}},
 		{`alias_node = "n", alias_service = "y"`, check.Definition{AliasNode: "n", AliasService: "y"}},
-		{`ttl = "5s", success_before_passing = 1, failures_before_warning = 2, failures_before_critical = 3, output_max_size = 10, deregister_critical_service_after = "1h"`,
-			check.Definition{TTL: 5 * time.Second, SuccessBeforePassing: 1, FailuresBeforeWarning: 2, FailuresBeforeCritical: 3, OutputMaxSize: 10, DeregisterCriticalServiceAfter: time.Hour}},
+		{`ttl = "5s"`, check.Definition{TTL: 5 * time.Second}},
+		{`tcp = "x:1", interval = "5s", success_before_passing = 1, failures_before_warning = 2, failures_before_critical = 3, output_max_size = 10, deregister_critical_service_after = "1h"`,
+			check.Definition{TCP: "x:1", Interval: 5 * time.Second, SuccessBeforePassing: 1, FailuresBeforeWarning: 2, FailuresBeforeCritical: 3, OutputMaxSize: 10, DeregisterCriticalServiceAfter: time.Hour}},
 	}
 	for _, test := range tests {
 		t.Run(test.text, func(t *testing.T) {
 			text := `enable_local_script_checks = true, service { name = "x", check { id = "c", name = "n", notes = "o", status = "warning", ` + test.text + ` } }`
-			c, err := load(Sources{Dev: true, HCL: []string{text}}, testHost())
+			c, err := load(Sources{Dev: true, HCL: []string{text, `service { name = "z" }`}}, testHost())
 			if err != nil {
 				t.Fatal(err)
 			}

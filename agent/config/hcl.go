@@ -26,17 +26,20 @@ var tooDeep = fmt.Sprintf("more than %d objects and lists stand in each other", 
 //	object = "{" body "}"
 type hclParser struct {
 	file    string
+	source  []byte
 	scanner *scanner.Scanner
 	tok     token.Token
 	// err is the first error of the scanner, which goes on after errors.
 	err error
+	// open are the braces and brackets that are not closed yet.
+	open []Pos
 }
 
 func parseHCL(file string, text []byte) (*node, error) {
-	p := &hclParser{file: file, scanner: scanner.New(text)}
+	p := &hclParser{file: file, source: text, scanner: scanner.New(text)}
 	p.scanner.Error = func(pos token.Pos, text string) {
 		if p.err == nil {
-			p.err = positionError{p.at(pos), "HCL: " + text}
+			p.err = positionError{p.at(pos), "HCL: " + explained(text, p.source[min(pos.Offset, len(p.source)):])}
 		}
 	}
 	p.next()
@@ -73,7 +76,35 @@ func (p *hclParser) unexpected(wanted string) error {
 	} else {
 		what = strconv.Quote(shorten(what))
 	}
-	return positionError{p.at(p.tok.Pos), "HCL: expected " + wanted + ", not " + what}
+	return positionError{p.at(p.tok.Pos), "HCL: expected " + wanted + ", not " + what + p.hint()}
+}
+
+// hint says what is probably wrong with the token at hand.
+func (p *hclParser) hint() string {
+	switch n := len(p.open); {
+	case p.tok.Type == token.EOF && n > 0:
+		return fmt.Sprintf(" (what begins in line %d, column %d is not closed)", p.open[n-1].Line, p.open[n-1].Column)
+	case p.tok.Type == token.RBRACE && n == 0, p.tok.Type == token.RBRACK && n == 0:
+		return " (nothing is open that it could close)"
+	}
+	return ""
+}
+
+// explained makes a text of the scanner about what stands at rest say more.
+func explained(text string, rest []byte) string {
+	c, size := utf8.DecodeRune(rest)
+	if text != "illegal char" || size == 0 {
+		return text
+	}
+	switch c {
+	case '\'':
+		return "illegal character ' (a text stands in double quotes)"
+	case ':':
+		return "illegal character : (a key and its value are parted by =)"
+	case ';':
+		return "illegal character ; (items are parted by commas or line ends)"
+	}
+	return fmt.Sprintf("illegal character %q", c)
 }
 
 // shorten cuts a text that is quoted in an error.
@@ -159,12 +190,20 @@ func (p *hclParser) value(depth int) (*node, error) {
 		n.text = p.heredoc()
 	case token.LBRACK:
 		n.kind = listNode
+		p.open = append(p.open, n.pos)
 		err = p.list(n, depth)
 	case token.LBRACE:
 		n.kind = objectNode
+		p.open = append(p.open, n.pos)
 		p.next()
 		if err = p.body(n, token.RBRACE, depth); err == nil && p.tok.Type != token.RBRACE {
 			err = p.unexpected("}")
+		}
+	case token.IDENT:
+		err = p.unexpected("a value")
+		if fault, ok := err.(positionError); ok && p.err == nil {
+			fault.text += " (a text stands in double quotes)"
+			err = fault
 		}
 	default:
 		err = p.unexpected("a value")
@@ -174,6 +213,9 @@ func (p *hclParser) value(depth int) (*node, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if n.kind == listNode || n.kind == objectNode {
+		p.open = p.open[:len(p.open)-1]
 	}
 	p.next()
 	return n, p.err

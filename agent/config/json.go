@@ -70,7 +70,7 @@ func (p *jsonParser) token() (json.Token, Pos, error) {
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		return nil, at, positionError{position(p.file, p.text, len(p.text)), "the file ends in the middle of a value"}
 	case errors.As(err, &syntax):
-		return nil, at, positionError{at, "JSON: " + syntax.Error()}
+		return nil, at, positionError{at, "JSON: " + syntax.Error() + jsonHint(syntax.Error())}
 	default:
 		return nil, at, positionError{at, "JSON: " + err.Error()}
 	}
@@ -82,6 +82,23 @@ func (p *jsonParser) token() (json.Token, Pos, error) {
 		}
 	}
 	return token, at, nil
+}
+
+// jsonHint says what is probably wrong, given what encoding/json says.
+func jsonHint(text string) string {
+	char, where, _ := strings.Cut(strings.TrimPrefix(text, "invalid character "), "' ")
+	switch char = strings.TrimSuffix(strings.TrimPrefix(char, "'"), "'"); {
+	case char == "/" || char == "#":
+		return " (JSON has no comments)"
+	case (char == "}" || char == "]") && strings.HasPrefix(where, "looking for beginning"):
+		return " (there is a comma too many before it)"
+	case char == "}" || char == "]":
+	case strings.HasPrefix(where, "after object key:value pair"), strings.HasPrefix(where, "after array element"):
+		return " (is a comma missing before it?)"
+	case char == `\'`, char == `\`:
+		return " (a text stands in double quotes)"
+	}
+	return ""
 }
 
 func (p *jsonParser) value(depth int) (*node, error) {

@@ -66,6 +66,12 @@ func TestBadHCL(t *testing.T) {
 		{"two commas in a list", `a = ["x",, "y"]`, `f.hcl:1:10: HCL: expected a value, not ","`},
 		{"two commas after an item", `a = 1,, b = 2`, `f.hcl:1:7: HCL: expected a key, not ","`},
 		{"brace left open", "a {\n  b = 1\n", `f.hcl:3:1: HCL: expected a key, not the end of the file`},
+		{"brace left open in a list", "a = [{\n b = 1\n", `f.hcl:3:1: HCL: expected a key, not the end of the file (what begins in line 1, column 6 is not closed)`},
+		{"single quotes", "a = 'x'", `f.hcl:1:5: HCL: illegal character ' (a text stands in double quotes)`},
+		{"colon", `a: "x"`, `f.hcl:1:2: HCL: illegal character : (a key and its value are parted by =)`},
+		{"semicolon", `a = 1;`, `f.hcl:1:6: HCL: illegal character ; (items are parted by commas or line ends)`},
+		{"another character", `a = €`, `f.hcl:1:5: HCL: illegal character '€'`},
+		{"word where a text belongs", `a = dc1`, `f.hcl:1:5: HCL: expected a value, not "dc1" (a text stands in double quotes)`},
 		{"brace too many", "a { b = 1 }\n}", `f.hcl:2:1: HCL: expected a key, not "}"`},
 		{"key without a value", "a\n", `f.hcl:2:1: HCL: expected = or { after the key "a", not the end of the file`},
 		{"two keys and an equals sign", `a b = 1`, `f.hcl:1:5: HCL: expected { after several keys, not "="`},
@@ -121,9 +127,12 @@ func TestBadJSON(t *testing.T) {
 	tests := []struct {
 		name, text, want string
 	}{
-		{"missing comma between keys", "{\"a\": 1\n \"b\": 2}", `f.json:2:2: JSON: invalid character '"' after object key:value pair`},
-		{"missing comma in a list", `{"a": [1 2]}`, `f.json:1:10: JSON: invalid character '2' after array element`},
+		{"missing comma between keys", "{\"a\": 1\n \"b\": 2}", `f.json:2:2: JSON: invalid character '"' after object key:value pair (is a comma missing before it?)`},
+		{"missing comma in a list", `{"a": [1 2]}`, `f.json:1:10: JSON: invalid character '2' after array element (is a comma missing before it?)`},
 		{"comma at the end", `{"a": 1,}`, `f.json:1:9: JSON: invalid character '}'`},
+		{"comma at the end of a list", `{"a": [1,]}`, `f.json:1:10: JSON: invalid character ']' looking for beginning of value (there is a comma too many before it)`},
+		{"comment", "{\n// x\n}", `f.json:2:1: JSON: invalid character '/' (JSON has no comments)`},
+		{"single quotes", `{"a": 'x'}`, `f.json:1:7: JSON: invalid character '\'' looking for beginning of value (a text stands in double quotes)`},
 		{"text after the end", "{}\n{\"a\": 1}", `f.json:2:1: there is text after the end of the object`},
 		{"end missing", `{"a": {`, `f.json:1:8: the file ends in the middle of a value`},
 		{"end missing after a key", `{"a":`, `the file ends in the middle of a value`},

@@ -30,6 +30,8 @@ type resolver struct {
 	out  *Config
 	errs *problems
 	wan  netip.Addr // where gossip between datacenters is to listen
+	// aliases are the checks that mirror services of this agent.
+	aliases []alias
 }
 
 func (r *resolver) resolve() {
@@ -266,7 +268,7 @@ func (r *resolver) dns() {
 	c := r.out
 	c.Domain = r.domain("domain")
 	c.AltDomain = r.domain("alt_domain")
-	if c.Domain == "" {
+	if r.text("domain") == "" || r.text("domain") == "." {
 		r.fail("domain", " must not be empty")
 	}
 	c.DNS = DNS{
