@@ -216,6 +216,7 @@ func (b *backend) fresh(ctx context.Context, o mvcc.ReadOptions) (mvcc.Meta, *st
 // server's own if it leads, or if it has applied what the leader says was
 // committed. It looks for a leader until ctx ends.
 func (b *backend) current(ctx context.Context, confirmed bool) (*state.View, error) {
+	var last error // of the last try that had the time to fail
 	for {
 		if b.node.Leading() {
 			var err error
@@ -250,11 +251,11 @@ func (b *backend) current(ctx context.Context, confirmed bool) (*state.View, err
 		if err == nil {
 			return b.machine.View(), nil
 		}
-		if ctx.Err() != nil || !elsewhere(err) {
-			return nil, b.because(err)
+		if last == nil || !errors.Is(err, context.DeadlineExceeded) {
+			last = err
 		}
-		if pause(ctx) != nil {
-			return nil, b.because(err)
+		if !elsewhere(err) || pause(ctx) != nil {
+			return nil, b.because(last)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -15,6 +16,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/muster-sd/muster/agent/consensus"
+	"github.com/muster-sd/muster/agent/rpc"
 	"github.com/muster-sd/muster/agent/state"
 	"github.com/muster-sd/muster/catalog"
 	"github.com/muster-sd/muster/health"
@@ -356,6 +358,41 @@ func TestServerThatHasNotCaughtUp(t *testing.T) {
 			t.Errorf("got %v after %v", r.err, r.after)
 		}
 	})
+}
+
+// A follower that cannot answer in time says why: it lags, the leader is not ready,
+// or the leader does not answer.
+func TestReadsOfAFollowerThatCannotAnswer(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		answer func(ctx context.Context, each func(rpc.Reply) error) error
+		code   mvcc.Code
+		text   string
+	}{
+		{"it lags", func(_ context.Context, each func(rpc.Reply) error) error { return answerCommitted(1<<20, each) }, mvcc.NotReady,
+			"Not ready to serve consistent reads: this server has not caught up: entry 1048576 of the log is committed"},
+		{"the leader is not ready", func(context.Context, func(rpc.Reply) error) error {
+			return &mvcc.Error{Code: mvcc.NotReady, Text: textNotReady}
+		}, mvcc.NotReady, textNotReady},
+		{"the leader is silent", func(ctx context.Context, _ func(rpc.Reply) error) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}, mvcc.NoLeader, "No cluster leader"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				follower, _, stop := newFollower(t, func(ctx context.Context, _ []byte, each func(rpc.Reply) error) error { return c.answer(ctx, each) })
+				defer stop()
+				for _, mode := range []mvcc.Mode{mvcc.Default, mvcc.Consistent, mvcc.Stale} { // it has never caught up
+					r := read(t.Context(), follower.backend, mvcc.ReadOptions{Mode: mode}, "a")
+					<-r.done
+					if mvcc.CodeOf(r.err) != c.code || !strings.HasPrefix(r.err.Error(), c.text) || r.after != testHold {
+						t.Errorf("in mode %v: %v after %v", mode, r.err, r.after)
+					}
+				}
+			})
+		})
+	}
 }
 
 func TestReadsWithoutALeader(t *testing.T) {

@@ -98,6 +98,9 @@ const (
 	// handoverGrace is how long a server that leads no more may take to answer for
 	// a command that it was sent.
 	handoverGrace = 150 * time.Millisecond
+	// operateGrace is the same for what operators ask for: to hand leadership over
+	// is one of these things, and the server that did it has to say so.
+	operateGrace = 2 * time.Second
 	// patience is how long a server may take to answer a read that waits for nothing
 	// before another one is asked as well.
 	patience = time.Second

@@ -143,6 +143,7 @@ func (o operator) do(ctx context.Context, dc string, op operation, v any) error 
 		query = append([]byte{callOperate}, query...)
 		if op.changes() {
 			body, err = a.remote.operate(ctx, query)
+			err = op.outcome(ctx, err)
 		} else {
 			var reply rpc.Reply
 			reply, err = a.remote.query(ctx, mvcc.ReadOptions{}, query)
@@ -171,39 +172,82 @@ func (a *Agent) operated(ctx context.Context, body []byte, send func(rpc.Reply) 
 	return send(rpc.Reply{Body: out})
 }
 
-// operate does an operation on this server, or has the leader do it.
+// operate does an operation on this server, or has the leader do it. What changes
+// something is tried again only if it was certainly not done.
 func (a *Agent) operate(ctx context.Context, op operation) ([]byte, error) {
 	held, cancel := context.WithTimeout(ctx, a.config.RPCHoldTimeout)
 	defer cancel()
 	for {
-		if a.node.Leading() || op.Stale {
+		if op.Stale {
 			return a.operateHere(ctx, op)
 		}
-		if err := a.backend.waitLeader(held); err != nil {
+		err := a.backend.waitLeader(held)
+		if err != nil {
 			return nil, err
 		}
-		id, ok := a.node.Leader()
+		var out []byte
 		switch {
 		case a.node.Leading():
-			continue
+			out, err = a.operateHere(ctx, op)
 		case op.Relayed:
 			return nil, &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}
-		case ok && id != a.id:
-			relayed := op
-			relayed.Relayed = true
-			query, err := json.Marshal(relayed)
-			if err != nil {
-				return nil, err
-			}
-			out, err := a.remote.call(ctx, id, append([]byte{callOperate}, query...))
-			if err == nil || !again(err) && !rpc.Unsent(err) {
-				return out, err
-			}
+		default:
+			out, err = a.relay(ctx, op)
 		}
-		if err := pause(held); err != nil {
-			return nil, &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}
+		if err == nil || ctx.Err() != nil || !undone(op, err) {
+			return out, err
+		}
+		if pause(held) != nil {
+			return nil, a.backend.because(err)
 		}
 	}
+}
+
+// relay has the leader do an operation. It is not sent to one that was not heard of
+// for a while, and not waited for if it leads no more: what it came to might then
+// never be known.
+func (a *Agent) relay(ctx context.Context, op operation) ([]byte, error) {
+	id, err := a.backend.livingLeader()
+	if err != nil {
+		return nil, err
+	}
+	op.Relayed = true
+	query, err := json.Marshal(op)
+	if err != nil {
+		return nil, err
+	}
+	led, cancel := a.backend.whileLeads(ctx, id, operateGrace)
+	defer cancel()
+	out, err := a.remote.call(led, id, append([]byte{callOperate}, query...))
+	return out, op.outcome(ctx, err)
+}
+
+// outcome is the error of an operation that another server was asked for: one that
+// may have been done says so.
+func (o operation) outcome(ctx context.Context, err error) error {
+	switch {
+	case err == nil, rpc.Unsent(err):
+		return err
+	case o.changes() && mvcc.CodeOf(err) == mvcc.ShuttingDown:
+		err = fmt.Errorf("it stopped: %s", err) // the kind of its error says too little
+	}
+	return uncertain(ctx, err)
+}
+
+// undone reports whether an operation that failed was certainly not done, or may be
+// done twice, and may do better at another try. A server that stops ends what is
+// under way, so that it is shutting down says nothing of what was done.
+func undone(op operation, err error) bool {
+	if rpc.Unsent(err) {
+		return true
+	}
+	switch mvcc.CodeOf(err) {
+	case mvcc.NoLeader, mvcc.NotReady:
+		return true
+	case mvcc.ShuttingDown, mvcc.Timeout:
+		return !op.changes()
+	}
+	return false
 }
 
 // operateHere does an operation with what this server knows and may.
