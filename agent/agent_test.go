@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -227,7 +228,8 @@ func TestLeaveEndsTheAgentAndKeepsItsData(t *testing.T) {
 	}
 }
 
-// raw is what agent.New needs, with sockets that the test can reach.
+// raw is what agent.New needs, on ports of the kernel's, with sockets that the test
+// can reach.
 func raw(t *testing.T, hcl string) agent.Options {
 	t.Helper()
 	cfg, err := config.Load(config.Sources{Dev: !strings.Contains(hcl, "data_dir"), HCL: []string{`node_name = "n1"`, `bind_addr = "127.0.0.1"`, hcl}})
@@ -249,7 +251,10 @@ func raw(t *testing.T, hcl string) agent.Options {
 	}
 	t.Cleanup(func() { _ = packets.Close() })
 	l.DNSPackets = []net.PacketConn{packets}
-	return agent.Options{Config: cfg, Logger: slog.New(slog.DiscardHandler), Listeners: l}
+	return agent.Options{
+		Config: cfg, Logger: slog.New(slog.DiscardHandler), Listeners: l,
+		Network: agent.Network{GossipAddr: netip.MustParseAddrPort("127.0.0.1:0")},
+	}
 }
 
 func isClosed(l net.Listener) bool {

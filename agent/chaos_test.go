@@ -30,8 +30,8 @@ const (
 	// progressLimit is how long agents may take to carry out operations, and
 	// wholeLimit how long a cluster may take to be whole when nothing is wrong any
 	// more; a busy machine is slow.
-	progressLimit = 45 * time.Second
-	wholeLimit    = 60 * time.Second
+	progressLimit = 90 * time.Second
+	wholeLimit    = 2 * time.Minute
 	// fewOperations tell that an agent goes on.
 	fewOperations = 10
 	// faultTime is how long a fault lasts at least.
@@ -491,7 +491,8 @@ func changeMembers(x *trial) {
 		return err
 	})
 	status, body, err := leader.Do(ctx, http.MethodDelete, "/v1/operator/raft/peer?id="+away[0].NodeID(), nil)
-	if err != nil || status != http.StatusOK {
+	// The cluster takes out by itself whom gossip found dead, once the new server votes.
+	if err != nil || status != http.StatusOK && !strings.Contains(body, "was not found in the Raft configuration") {
 		x.t.Errorf("removing a peer: %d %s %v", status, body, err)
 	}
 	x.within(wholeLimit, "a failed server is forced to leave", func() error {

@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -45,10 +46,10 @@ type settings struct {
 	faults    consensus.Faults
 	clock     *Clock
 	reconnect time.Duration
-	ports     *fixedPorts // of an agent that was made before
+	ports     *fixedPorts // which an agent of a cluster keeps when it is run again
 }
 
-// fixedPorts are what a restarted agent of a cluster is reached at again.
+// fixedPorts are where an agent of a cluster is reached in all its lives.
 type fixedPorts struct{ server, gossip, http, dns string }
 
 // anyPort lets the kernel choose.
@@ -100,7 +101,7 @@ func Start(t testing.TB, options ...Option) *Agent {
 	t.Helper()
 	s := settings{name: "n1", log: io.Discard}
 	if test, ok := t.(*testing.T); ok {
-		s.log = test.Output()
+		s.log = outputOf(test)
 	}
 	for _, o := range options {
 		o(&s)
@@ -113,6 +114,36 @@ func Start(t testing.TB, options ...Option) *Agent {
 		}
 	})
 	return a
+}
+
+// output is that of a test. What comes when the test has ended is dropped: to write
+// it would end the whole process.
+type output struct {
+	mu    sync.Mutex
+	to    io.Writer
+	ended bool
+}
+
+// outputOf is for the logs of agents that are made, and whose end is registered,
+// after it.
+func outputOf(t *testing.T) io.Writer {
+	o := &output{to: t.Output()}
+	t.Cleanup(func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.ended = true
+	})
+	return o
+}
+
+// Write adds to the output.
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ended {
+		return len(b), nil
+	}
+	return o.to.Write(b)
 }
 
 // URL is the address of a path of the HTTP interface, as in "/v1/kv/a?raw".
@@ -327,18 +358,18 @@ func (a *Agent) look(ctx context.Context, client *http.Client, index string) (re
 	return false, response.Header.Get("X-Consul-Index"), errors.New("the node is not in the catalog")
 }
 
-// portLimit is how long to wait for a port that another socket has taken
-// meanwhile.
+// portLimit is how long to wait for a port of which something that ends lets go
+// late.
 const portLimit = 10 * time.Second
 
-// listen opens the sockets of an agent on ports that the kernel chooses, or where
-// they were before. DNS needs the same one for UDP and TCP, which takes another
+// listen opens the sockets of an agent on ports that the kernel chooses, or on
+// fixed ones. DNS needs the same one for UDP and TCP, which takes another
 // try now and then.
-func listen(t testing.TB, again *fixedPorts) agent.Listeners {
+func listen(t testing.TB, fixed *fixedPorts) agent.Listeners {
 	t.Helper()
 	at := fixedPorts{server: anyPort, http: anyPort, dns: anyPort}
-	if again != nil {
-		at = *again
+	if fixed != nil {
+		at = *fixed
 	}
 	var l agent.Listeners
 	retry := func(open func() error) {

@@ -106,7 +106,7 @@ func (c *Cluster) make(name string, client bool, expect int, options []Option) *
 	c.t.Helper()
 	s := settings{name: name, log: io.Discard, client: client, expect: expect, net: c.Net, folder: c.t.TempDir()}
 	if test, ok := c.t.(*testing.T); ok {
-		s.log = test.Output()
+		s.log = outputOf(test)
 	}
 	for _, o := range options {
 		o(&s)
@@ -116,9 +116,9 @@ func (c *Cluster) make(name string, client bool, expect int, options []Option) *
 			s.join = append(s.join, other.GossipAddr())
 		}
 	}
+	s.ports = newFixedPorts(c.t)
 	a := &Agent{Name: name, t: c.t, settings: s}
 	a.run()
-	a.keepPorts()
 	c.t.Cleanup(func() {
 		c.Net.Heal()
 		if err := a.Stop(); err != nil {
@@ -143,17 +143,23 @@ func (a *Agent) Running() bool {
 func (a *Agent) Rerun() {
 	a.t.Helper()
 	a.run()
-	a.keepPorts()
 }
 
-// keepPorts notes where the agent is reached, for the next time that it is run.
-func (a *Agent) keepPorts() {
-	a.settings.ports = &fixedPorts{server: a.ServerAddr(), gossip: a.GossipAddr(), http: a.HTTP, dns: a.DNS}
+// newFixedPorts are for one agent of a cluster.
+func newFixedPorts(t testing.TB) *fixedPorts {
+	t.Helper()
+	var at []string
+	for _, port := range Ports(t, 4) {
+		at = append(at, fmt.Sprintf("127.0.0.1:%d", port))
+	}
+	return &fixedPorts{server: at[0], gossip: at[1], http: at[2], dns: at[3]}
 }
 
 // Move makes an agent that was stopped come back at other addresses for agents.
 func (a *Agent) Move() {
-	a.settings.ports = &fixedPorts{server: anyPort, gossip: anyPort, http: a.HTTP, dns: a.DNS}
+	a.t.Helper()
+	moved := newFixedPorts(a.t)
+	a.settings.ports.server, a.settings.ports.gossip = moved.server, moved.gossip
 }
 
 // Swap makes two agents that were stopped come back at each other's addresses for

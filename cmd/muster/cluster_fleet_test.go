@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -128,7 +126,7 @@ func newFleet(t testing.TB, servers, clients int, extra string) *fleet {
 	t.Helper()
 	f := &fleet{binary: binary(t), extra: extra}
 	for i := range servers + clients {
-		v := &vessel{fleet: f, name: fmt.Sprintf("s%d", i+1), server: i < servers, settings: &settings{dir: t.TempDir(), ports: keptPorts(t)}}
+		v := &vessel{fleet: f, name: fmt.Sprintf("s%d", i+1), server: i < servers, settings: &settings{dir: t.TempDir(), ports: freePorts(t)}}
 		if v.server {
 			f.servers = append(f.servers, v)
 		} else {
@@ -137,35 +135,6 @@ func newFleet(t testing.TB, servers, clients int, extra string) *fleet {
 		}
 	}
 	return f
-}
-
-// lowPort and highPort are around ports that no kernel gives to connections unless
-// it is told to.
-const lowPort, highPort = 12000, 32000
-
-// keptPorts are ports that are free now, and that no connection takes while an
-// agent that will need them again is down.
-func keptPorts(t testing.TB) ports {
-	t.Helper()
-	var numbers []int
-	for range 1000 {
-		number := lowPort + rand.IntN(highPort-lowPort)
-		stream, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", number))
-		if err != nil {
-			continue
-		}
-		packets, err := net.ListenPacket("udp", stream.Addr().String())
-		stream.Close()
-		if err != nil {
-			continue
-		}
-		packets.Close()
-		if numbers = append(numbers, number); len(numbers) == 4 {
-			return ports{http: numbers[0], dns: numbers[1], server: numbers[2], lan: numbers[3]}
-		}
-	}
-	t.Fatal("no ports are free")
-	return ports{}
 }
 
 // startFleet starts a fleet and waits until all is well.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -18,6 +17,8 @@ import (
 
 	"github.com/hashicorp/consul/api"
 	"github.com/miekg/dns"
+
+	"github.com/muster-sd/muster/agent/agenttest"
 )
 
 const (
@@ -39,7 +40,7 @@ type settings struct {
 	extra string // HCL
 }
 
-// ports of one agent, as the kernel gave them.
+// ports of one agent.
 type ports struct{ http, dns, server, lan, wan int }
 
 // newSettings are those of a server of its own, with its data on disk.
@@ -70,33 +71,10 @@ ports { http = %d dns = %d server = %d serf_lan = %d serf_wan = %d }
 
 func (s *settings) file() string { return filepath.Join(s.dir, "agent.hcl") }
 
-// freePorts asks the kernel for numbers that are free for TCP and UDP alike, and
-// gives them back at once: between that and the agent's start another process
-// could take one, which then shows as a failure to bind.
+// freePorts are for one agent, in all its lives.
 func freePorts(t testing.TB) ports {
 	t.Helper()
-	var numbers []int
-	var held []interface{ Close() error }
-	for attempts := 0; len(numbers) < 5 && attempts < 100; attempts++ {
-		stream, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		held = append(held, stream)
-		number := stream.Addr().(*net.TCPAddr).Port
-		packets, err := net.ListenPacket("udp", stream.Addr().String())
-		if err != nil {
-			continue // taken for UDP: ask for another one
-		}
-		held = append(held, packets)
-		numbers = append(numbers, number)
-	}
-	for _, socket := range held {
-		socket.Close()
-	}
-	if len(numbers) < 5 {
-		t.Fatalf("the kernel gave only %d free ports", len(numbers))
-	}
+	numbers := agenttest.Ports(t, 5)
 	return ports{http: numbers[0], dns: numbers[1], server: numbers[2], lan: numbers[3], wan: numbers[4]}
 }
 
