@@ -76,5 +76,8 @@ func (o *ServiceOp) Normalize() error {
 	if o.Verb == VerbGet && s.ID != "" {
 		return CheckKey("service ID", s.ID)
 	}
-	return s.normalize()
+	if err := s.normalize(); err != nil || !o.Verb.Writes() {
+		return err
+	}
+	return s.checkNumbers()
 }

@@ -2,7 +2,9 @@ package catalog
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/muster-sd/muster/kv/mvcc"
@@ -27,7 +29,10 @@ func (r *Registration) Normalize() error {
 	if r.Service == nil {
 		return nil
 	}
-	return r.Service.normalize()
+	if err := r.Service.normalize(); err != nil {
+		return err
+	}
+	return r.Service.checkNumbers()
 }
 
 func (n *Node) normalizeID() error {
@@ -62,6 +67,30 @@ func (s *Service) normalize() error {
 		s.Tags = []string{}
 	}
 	return CheckKey("service ID", s.ID)
+}
+
+// checkNumbers refuses ports and weights that there cannot be. Only what is written
+// is looked at: what an older version let in can still be removed.
+func (s *Service) checkNumbers() error {
+	if err := checkNumber("port", s.Port, MaxPort); err != nil {
+		return err
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.TaggedAddresses)) {
+		if err := checkNumber("port of the tagged address "+quote(key)+":", s.TaggedAddresses[key].Port, MaxPort); err != nil {
+			return err
+		}
+	}
+	if err := checkNumber("weight while passing:", s.Weights.Passing, MaxWeight); err != nil {
+		return err
+	}
+	return checkNumber("weight while warning:", s.Weights.Warning, MaxWeight)
+}
+
+func checkNumber(what string, n, limit int) error {
+	if n < 0 || n > limit {
+		return invalid(fmt.Sprintf("Invalid service: %s %d is not between 0 and %d", what, n, limit))
+	}
+	return nil
 }
 
 // normalize gives an instance the weight of one where none was given. A warning

@@ -49,6 +49,14 @@ func TestRefusedRegistrations(t *testing.T) {
 		{"a service with a proxy whose text has brackets", withService(catalog.Service{Name: "w", Proxy: []byte(`{"a":"` + strings.Repeat(`[\"{`, 100) + `"}`)}), ""},
 		{"a service with a proxy that is nested too deeply", withService(catalog.Service{Name: "w", Proxy: nestedProxy(65)}),
 			"Invalid service proxy: 65 objects and lists stand in each other, which is more than 64"},
+		{"a service at the highest port", withService(catalog.Service{Name: "w", Port: 65535}), ""},
+		{"a service above the highest port", withService(catalog.Service{Name: "w", Port: 65536}), "Invalid service: port 65536 is not between 0 and 65535"},
+		{"a service below all ports", withService(catalog.Service{Name: "w", Port: -1}), "Invalid service: port -1 is not between 0 and 65535"},
+		{"a tagged address above the highest port", withService(catalog.Service{Name: "w", TaggedAddresses: map[string]catalog.ServiceAddress{"a": {Port: 1}, "wan": {Port: 70000}}}),
+			`Invalid service: port of the tagged address "wan": 70000 is not between 0 and 65535`},
+		{"a weight beyond SRV records", withService(catalog.Service{Name: "w", Weights: catalog.Weights{Passing: 65536}}), "Invalid service: weight while passing: 65536 is not between 0 and 65535"},
+		{"a weight for warnings beyond SRV records", withService(catalog.Service{Name: "w", Weights: catalog.Weights{Passing: 1, Warning: 65536}}), "Invalid service: weight while warning: 65536 is not between 0 and 65535"},
+		{"weights that count as none", withService(catalog.Service{Name: "w", Weights: catalog.Weights{Passing: -5, Warning: -5}}), ""},
 		{"a service name with a NUL", withService(catalog.Service{Name: "w\x00"}), `Invalid service name "w\x00": it must not contain a NUL byte`},
 		{"a service ID with a NUL", withService(catalog.Service{Name: "w", ID: "\x00"}), `Invalid service ID "\x00": it must not contain a NUL byte`},
 	} {
@@ -121,4 +129,21 @@ func TestWeights(t *testing.T) {
 // other.
 func nestedProxy(depth int) []byte {
 	return []byte(`{"Config":` + strings.Repeat("[", depth-1) + strings.Repeat("]", depth-1) + "}")
+}
+
+// What cannot be written any more can still be read and removed.
+func TestOperationsOnPortsThatThereCannotBe(t *testing.T) {
+	for verb, want := range map[catalog.Verb]string{
+		catalog.VerbGet: "", catalog.VerbDelete: "", catalog.VerbDeleteCAS: "",
+		catalog.VerbSet: "Invalid service: port 65536 is not between 0 and 65535", catalog.VerbCAS: "Invalid service: port 65536 is not between 0 and 65535",
+	} {
+		o := catalog.ServiceOp{Verb: verb, Service: catalog.Service{Node: "n", ID: "s", Name: "s", Port: 65536}}
+		got := ""
+		if err := o.Normalize(); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%s: the error is %q, want %q", verb, got, want)
+		}
+	}
 }

@@ -7,6 +7,9 @@ const (
 	ServerService = "consul"
 	// MaxWeight is the largest weight of an instance (RFC 2782 gives it 16 bits).
 	MaxWeight = 65535
+	// MaxPort is the highest port of TCP and UDP (RFC 9293 gives it 16 bits). Port 0
+	// is none at all.
+	MaxPort = 65535
 )
 
 // Service is one instance of a service on a node. Services that a table
