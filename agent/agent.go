@@ -270,7 +270,7 @@ func (a *Agent) openConsensus() error {
 		return err
 	}
 	a.rpcServer = rpc.NewServer(rpc.ServerConfig{
-		Listener: a.mux.Calls(), Handler: calls{a}, Logger: a.part("server.rpc"),
+		Listener: a.mux.Calls(), Short: a.mux.Short(), Handler: calls{a}, Logger: a.part("server.rpc"),
 		StopTimeout: max(minDrain, min(c.LeaveDrainTime, stopLimit/2)),
 	})
 	if c.Bootstrap || c.Dev {

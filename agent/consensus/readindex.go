@@ -43,6 +43,9 @@ func (n *Node) WaitApplied(ctx context.Context, index uint64) error {
 	if n.hasApplied(index) {
 		return nil
 	}
+	if ctx.Err() != nil {
+		return notApplied(ctx, index)
+	}
 	// What the state machine is not given, such as a leader's first entry, is
 	// applied without a notice.
 	again := time.NewTicker(appliedLook)
@@ -56,11 +59,15 @@ func (n *Node) WaitApplied(ctx context.Context, index uint64) error {
 		case <-changed:
 		case <-again.C:
 		case <-ctx.Done():
-			return fmt.Errorf("%w: entry %d is not applied here: %w", ErrNotApplied, index, context.Cause(ctx))
+			return notApplied(ctx, index)
 		case <-n.stopping:
 			return ErrStopped
 		}
 	}
+}
+
+func notApplied(ctx context.Context, index uint64) error {
+	return fmt.Errorf("%w: entry %d is not applied here: %w", ErrNotApplied, index, context.Cause(ctx))
 }
 
 // hasApplied reports whether the state machine has applied all entries up to an

@@ -60,9 +60,10 @@ func start(t testing.TB, h Handler, change func(*MuxConfig, *ServerConfig)) *nod
 		change(&mc, &sc)
 	}
 	n := &node{mux: NewMux(mc)}
-	sc.Listener = n.mux.Calls()
+	sc.Listener, sc.Short = n.mux.Calls(), n.mux.Short()
 	n.server = NewServer(sc)
 	n.mux.calls.served.Store(true) // a hello may come before the first Accept
+	n.mux.short.served.Store(true)
 	ctx, cancel := context.WithCancel(context.Background())
 	muxCtx, cancelMux := context.WithCancel(context.Background())
 	ended, muxEnded := make(chan error, 1), make(chan error, 1)
@@ -349,7 +350,9 @@ func TestFailedDialIsRemembered(t *testing.T) {
 			return new(net.Dialer).DialContext(ctx, "tcp", address)
 		}
 	})
-	_, err := c.Apply(t.Context(), "a", &ApplyRequest{})
+	// A short one would have a second connection opened.
+	long := &ApplyRequest{Command: make([]byte, MaxShortBytes+1)}
+	_, err := c.Apply(t.Context(), "a", long)
 	if !Unsent(err) {
 		t.Fatal(err)
 	}
@@ -361,19 +364,19 @@ func TestFailedDialIsRemembered(t *testing.T) {
 	l.until = time.Now().Add(time.Hour)
 	c.mu.Unlock()
 	broken.Store(false)
-	if _, again := c.Apply(t.Context(), "a", &ApplyRequest{}); !Unsent(again) || again.Error() != err.Error() || dials.Load() != 1 {
+	if _, again := c.Apply(t.Context(), "a", long); !Unsent(again) || again.Error() != err.Error() || dials.Load() != 1 {
 		t.Errorf("in the pause: %v after %d dials", again, dials.Load())
 	}
 	c.mu.Lock()
 	l.until = time.Now()
 	c.mu.Unlock()
-	if _, err := c.Apply(t.Context(), "a", &ApplyRequest{}); err != nil || dials.Load() != 2 || resolves.Load() != 2 {
+	if _, err := c.Apply(t.Context(), "a", long); err != nil || dials.Load() != 2 || resolves.Load() != 2 {
 		t.Errorf("after the pause: %v, %d dials, %d addresses", err, dials.Load(), resolves.Load())
 	}
 	var calls sync.WaitGroup
 	for range 50 {
 		calls.Go(func() {
-			if _, err := c.Apply(t.Context(), "a", &ApplyRequest{}); err != nil {
+			if _, err := c.Apply(t.Context(), "a", long); err != nil {
 				t.Error(err)
 			}
 		})
@@ -470,9 +473,11 @@ func TestConnectionBreaks(t *testing.T) {
 			return conn, err
 		}
 	})
+	// A short one would have a second connection opened.
+	long := bytes.Repeat([]byte("x"), MaxShortBytes+1)
 	failed := make(chan error, 1)
 	go func() {
-		_, err := c.Apply(t.Context(), "a", &ApplyRequest{Command: []byte("x")})
+		_, err := c.Apply(t.Context(), "a", &ApplyRequest{Command: long})
 		failed <- err
 	}()
 	await(t, "the handler", begun)
@@ -485,10 +490,10 @@ func TestConnectionBreaks(t *testing.T) {
 	}
 	target = second // the server has another address now
 	for {
-		result, err := c.Apply(t.Context(), "a", &ApplyRequest{Command: []byte("y")})
+		result, err := c.Apply(t.Context(), "a", &ApplyRequest{Command: long})
 		if err == nil {
-			if string(result) != "y" {
-				t.Errorf("result %q", result)
+			if !bytes.Equal(result, long) {
+				t.Errorf("the result has %d bytes", len(result))
 			}
 			break
 		}

@@ -77,9 +77,23 @@ type clientConn struct {
 	calls   int
 	retired bool
 
-	opening  sync.Mutex // held while an exchange is opened
-	exchange *exchange  // may be nil
-	alone    bool       // the server takes no exchange
+	// mu guards what short calls go by. It is taken before the Client's own mutex.
+	mu       sync.Mutex
+	exchange *exchange // may be nil, or over
+	opening  bool      // one is being opened
+	again    time.Time // when the next may be opened
+	closed   bool
+}
+
+// close closes a connection with all that goes with it.
+func (conn *clientConn) close() {
+	conn.mu.Lock()
+	conn.closed = true
+	if conn.exchange != nil {
+		_ = conn.exchange.conn.Close()
+	}
+	conn.mu.Unlock()
+	_ = conn.grpc.Close()
 }
 
 var errClientClosed = errors.New("the client of the agents' calls is closed")
@@ -455,7 +469,7 @@ func (c *Client) retire(conn *clientConn) {
 	over := c.over(conn)
 	c.mu.Unlock()
 	if over {
-		_ = conn.grpc.Close()
+		conn.close()
 	}
 }
 
@@ -466,7 +480,7 @@ func (c *Client) release(conn *clientConn) {
 	over := c.over(conn)
 	c.mu.Unlock()
 	if over {
-		_ = conn.grpc.Close()
+		conn.close()
 	}
 }
 
@@ -517,6 +531,6 @@ func (c *Client) closeAndUnlock(which func(*link) bool) {
 	}
 	c.mu.Unlock()
 	for _, conn := range conns {
-		_ = conn.grpc.Close()
+		conn.close()
 	}
 }

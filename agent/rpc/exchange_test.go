@@ -5,12 +5,13 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"strings"
+	"io"
+	"net"
+	"os"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
-
-	"google.golang.org/grpc/mem"
 
 	"github.com/muster-sd/muster/kv/mvcc"
 )
@@ -18,6 +19,26 @@ import (
 // only takes the one reply to a short query.
 func only(into *Reply) func(Reply) error {
 	return func(r Reply) error { *into = r; return nil }
+}
+
+// exchanging waits until short calls share a connection, and returns it.
+func exchanging(t testing.TB, c *Client) *exchange {
+	t.Helper()
+	deadline := time.Now().Add(limit)
+	for time.Now().Before(deadline) {
+		conn, err := c.take(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := c.exchange(conn, "a")
+		c.release(conn)
+		if x != nil {
+			return x
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Fatalf("no connection for short calls within %v", limit)
+	return nil
 }
 
 func TestShortQuery(t *testing.T) {
@@ -33,6 +54,7 @@ func TestShortQuery(t *testing.T) {
 		return send(Reply{Meta: meta, Body: pattern(int(size))})
 	}}, nil)
 	c := client(t, n, nil)
+	exchanging(t, c)
 	for _, have := range []Stamp{{}, {Index: 3, Line: 1 << 63}, {Index: meta.Index, Line: meta.Line}} {
 		for _, size := range append(sizes, MaxItemBytes-1, MaxItemBytes, MaxItemBytes+1) {
 			want := QueryRequest{From: "b", Token: "t", Forwarded: true, Short: true, Options: options, Have: have, Query: binary.AppendUvarint(nil, uint64(size))}
@@ -62,6 +84,7 @@ func TestShortCallsAtOnce(t *testing.T) {
 		},
 	}, nil)
 	c := client(t, n, nil)
+	exchanging(t, c)
 	var group sync.WaitGroup
 	for caller := range 64 {
 		group.Go(func() {
@@ -103,7 +126,9 @@ func TestShortErrors(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n := start(t, handler{query: func(ctx context.Context, _ *QueryRequest, send func(Reply) error) error { return c.query(ctx, send) }}, nil)
-			err := client(t, n, nil).Query(t.Context(), "a", &QueryRequest{Short: true}, func(Reply) error { t.Error("a reply"); return nil })
+			client := client(t, n, nil)
+			exchanging(t, client)
+			err := client.Query(t.Context(), "a", &QueryRequest{Short: true}, func(Reply) error { t.Error("a reply"); return nil })
 			if err == nil || Unsent(err) || Lost(err) || c.is != nil && !errors.Is(err, c.is) || c.is == nil && mvcc.CodeOf(err) != c.code {
 				t.Errorf("error %v, unsent %t, lost %t", err, Unsent(err), Lost(err))
 			}
@@ -132,6 +157,7 @@ func TestShortCallEndedByCaller(t *testing.T) {
 		},
 	}, nil)
 	c := client(t, n, nil)
+	exchanging(t, c)
 	cancelled := func(call func(context.Context) error) {
 		t.Helper()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -171,6 +197,7 @@ func TestShortCallsOfABrokenConnection(t *testing.T) {
 		return nil, ctx.Err()
 	}}, nil)
 	c := client(t, n, nil)
+	exchanging(t, c)
 	failed := make(chan error, 1)
 	go func() {
 		_, err := c.Apply(t.Context(), "a", &ApplyRequest{Command: []byte("x")})
@@ -200,6 +227,7 @@ func TestShortQueryOfAServerThatStops(t *testing.T) {
 		return ctx.Err()
 	}}, nil)
 	c := client(t, n, nil)
+	exchanging(t, c)
 	asked := make(chan error, 1)
 	go func() { asked <- c.Query(t.Context(), "a", &QueryRequest{Short: true}, nil) }()
 	await(t, "a handler", begun)
@@ -235,31 +263,68 @@ func TestExchangesAboveTheLimit(t *testing.T) {
 func TestExchangeIdles(t *testing.T) {
 	n := start(t, echoing, nil)
 	c := client(t, n, nil)
+	first := exchanging(t, c)
 	call := func() {
 		t.Helper()
-		if _, err := c.Apply(t.Context(), "a", &ApplyRequest{}); err != nil {
-			t.Fatal(err)
+		if result, err := c.Apply(t.Context(), "a", &ApplyRequest{Command: []byte("x")}); err != nil || string(result) != "x" {
+			t.Fatalf("%q, %v", result, err)
 		}
 	}
-	call()
-	conn := c.links["a"].conn
-	first := conn.exchange
-	if first.idles() {
-		t.Error("an exchange idles that was just used")
+	looks := int(ExchangeIdle / KeepaliveTime)
+	for range looks {
+		if first.idles() {
+			t.Fatal("an exchange idles that was used a moment ago")
+		}
+	}
+	call() // so it begins to idle anew
+	for range looks {
+		if first.idles() {
+			t.Fatal("an exchange idles that was used a moment ago")
+		}
 	}
 	if !first.idles() {
-		t.Error("an exchange does not idle that was not used since the last look")
+		t.Errorf("an exchange does not idle after %d looks", looks)
 	}
-	if err := first.stream.CloseSend(); err != nil {
-		t.Error(err)
-	}
-	<-first.stream.Context().Done()
-	for n.server.exchanges.Load() != 0 {
-		time.Sleep(time.Millisecond)
+	call() // by itself
+	first.conn.Close()
+	<-first.ended
+	if second := exchanging(t, c); second == first {
+		t.Error("the calls that followed did not open another exchange")
 	}
 	call()
-	if conn.exchange == first || c.links["a"].conn != conn {
-		t.Error("the call that followed did not open another exchange on the same connection")
+}
+
+// TestExchangeAnswersLooks asks a server whether it is there, between calls.
+func TestExchangeAnswersLooks(t *testing.T) {
+	n := start(t, echoing, nil)
+	raw, err := Dialer{ID: "b", Resolve: func(string) (string, error) { return n.address(), nil }}.Dial(ProtocolShort, "a", limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	f := newFrames(raw, ReadBufferBytes, MaxMessageBytes, limit)
+	request, _ := (&request{from: "b"}).append(nil, false, 1, MaxMessageBytes)
+	request = append(request, 'x')
+	for i := range 3 {
+		if data, _, err := f.receive(); err != nil || len(data) != 0 {
+			t.Fatalf("look %d: %x, %v", i, data, err)
+		}
+		if err := f.send(appendItem(nil, uint64(i+1), itemApply, len(request)), request); err != nil {
+			t.Fatal(err)
+		}
+		data, _, err := f.receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = eachItem(data, func(id uint64, flags byte, item []byte) error {
+			if id != uint64(i+1) || flags != itemEnded || string(item) != string([]byte{wireForm, replyResult, 'x'}) {
+				t.Errorf("call %d: %d, %d, %x", i, id, flags, item)
+			}
+			return nil
+		})
+		if err := errors.Join(err, f.send()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -279,6 +344,7 @@ func (quickly) Quick(r *QueryRequest) (Reply, bool) {
 func TestQuick(t *testing.T) {
 	n := start(t, quickly{echoing}, nil)
 	c := client(t, n, nil)
+	exchanging(t, c)
 	for query, want := range map[string]string{"quick": "at once", "slow": "slow", "panic": "panic"} {
 		var r Reply
 		if err := c.Query(t.Context(), "a", &QueryRequest{Short: true, Query: []byte(query)}, only(&r)); err != nil || string(r.Body) != want {
@@ -307,28 +373,116 @@ func TestMalformedItems(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			n := start(t, echoing, nil)
 			c := client(t, n, nil)
-			if _, err := c.Apply(t.Context(), "a", &ApplyRequest{Command: make([]byte, MaxShortBytes+1)}); err != nil {
-				t.Fatal(err)
-			}
-			stream, err := c.links["a"].conn.grpc.NewStream(t.Context(), &service.Streams[2], exchangeMethod)
+			raw, err := c.dialer.Dial(ProtocolShort, "a", limit)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := stream.SendMsg(mem.BufferSlice{mem.SliceBuffer(data)}); err != nil && !strings.Contains(err.Error(), "larger than max") {
-				t.Fatal(err)
-			}
+			defer raw.Close()
+			f := newFrames(raw, ReadBufferBytes, MaxMessageBytes, limit)
+			err = f.send(data)
 			for err == nil {
-				var in message
-				err = stream.RecvMsg(&in)
-				in.free()
+				_, _, err = f.receive()
 			}
-			if _, err := c.Apply(t.Context(), "a", &ApplyRequest{}); err != nil && !Unsent(err) {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("the connection goes on after %x", data[:min(len(data), 20)])
+			}
+			if _, err := c.Apply(t.Context(), "a", &ApplyRequest{}); err != nil {
 				t.Errorf("the next call: %v", err)
 			}
 			healthy(t, n)
 		})
 	}
 }
+
+// TestFrames sends frames of all sizes around the limits of the buffers.
+func TestFrames(t *testing.T) {
+	one, two := net.Pipe()
+	defer one.Close()
+	defer two.Close()
+	out, in := newFrames(one, ReadBufferBytes, 0, limit), newFrames(two, ReadBufferBytes, 4*WriteBufferBytes, limit)
+	var all [][][]byte
+	for _, n := range []int{0, 1, ReadBufferBytes - frameHead - 1, ReadBufferBytes - frameHead, ReadBufferBytes - frameHead + 1, WriteBufferBytes - frameHead,
+		WriteBufferBytes - 1, WriteBufferBytes, WriteBufferBytes + 1, 3 * WriteBufferBytes} {
+		all = append(all, [][]byte{pattern(n)}, [][]byte{pattern(5), pattern(n)}, [][]byte{pattern(n), nil, pattern(7)})
+	}
+	sent := make(chan error, 1)
+	go func() {
+		for _, pieces := range all {
+			if err := out.send(pieces...); err != nil {
+				sent <- err
+				return
+			}
+		}
+		sent <- out.send(pattern(4*WriteBufferBytes + 1))
+	}()
+	for _, pieces := range all {
+		data, _, err := in.receive()
+		if want := bytes.Join(pieces, nil); err != nil || !bytes.Equal(data, want) {
+			t.Fatalf("a frame of %d bytes came as %d, %v", len(want), len(data), err)
+		}
+	}
+	if _, _, err := in.receive(); !errors.Is(err, errMalformed) {
+		t.Errorf("a frame above the limit: %v", err)
+	}
+	two.Close()
+	if err := <-sent; err == nil {
+		t.Error("a frame that nobody takes was sent")
+	}
+}
+
+// TestFramesInTime ends what is silent, and what begins a frame and does not end it.
+func TestFramesInTime(t *testing.T) {
+	for name, begun := range map[string][]byte{"silent": nil, "cut head": {0, 0}, "cut": {0, 0, 0, 9, 1}, "cut and long": append([]byte{0, 0, 0xf0, 0}, make([]byte, 9999)...)} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				one, two := net.Pipe()
+				defer one.Close()
+				in := newFrames(two, ReadBufferBytes, MaxMessageBytes, ExchangeSilence)
+				began := time.Now()
+				go one.Write(begun)
+				_, _, err := in.receive()
+				if took := time.Since(began); !errors.Is(err, os.ErrDeadlineExceeded) || took > ExchangeSilence || len(begun) > frameHead && took > RequestTimeout {
+					t.Errorf("after %v: %v", took, err)
+				}
+				two.Close()
+			})
+		})
+	}
+}
+
+func FuzzFrames(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 0, 0, 0, 0, 3, 'a', 'b', 'c'})
+	f.Add([]byte{0, 1, 0, 1, 0})
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		in := newFrames(&readOnly{in: bytes.NewReader(data)}, 16, MaxMessageBytes, time.Minute)
+		rest := data
+		for {
+			frame, _, err := in.receive()
+			if err != nil {
+				if len(rest) >= frameHead {
+					if n := int(binary.BigEndian.Uint32(rest)); n <= MaxMessageBytes && len(rest) >= frameHead+n {
+						t.Fatalf("a whole frame of %d bytes: %v", n, err)
+					}
+				}
+				return
+			}
+			if want := rest[frameHead : frameHead+len(frame)]; int(binary.BigEndian.Uint32(rest)) != len(frame) || !bytes.Equal(frame, want) {
+				t.Fatalf("%x came out of %x", frame, rest)
+			}
+			rest = rest[frameHead+len(frame):]
+		}
+	})
+}
+
+// readOnly is a connection of which only what comes in matters.
+type readOnly struct {
+	net.Conn
+	in io.Reader
+}
+
+func (r *readOnly) Read(b []byte) (int, error)      { return r.in.Read(b) }
+func (r *readOnly) SetReadDeadline(time.Time) error { return nil }
 
 func FuzzItems(f *testing.F) {
 	f.Add(append(appendItem(nil, 1, itemApply, 3), "abc"...))

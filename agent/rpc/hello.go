@@ -14,6 +14,9 @@ const (
 	ProtocolRaft byte = 1
 	// ProtocolCalls carries the agents' own calls, by gRPC.
 	ProtocolCalls byte = 2
+	// ProtocolShort carries those of the agents' own calls that are short, in
+	// frames of this package.
+	ProtocolShort byte = 3
 )
 
 // Forms in which a hello and what follows it can be written. The numbers cross

@@ -92,7 +92,7 @@ const (
 	// costs some 11 KB.
 	MaxCalls = 32768
 
-	// MaxShortBytes is the longest command or query that shares a stream with
+	// MaxShortBytes is the longest command or query that shares a connection with
 	// others. It is far below a message, so that many fit into one.
 	MaxShortBytes = 16 << 10
 
@@ -100,14 +100,28 @@ const (
 	// to others may go.
 	MaxItemBytes = 512 << 10
 
-	// ExchangeIdle is how long the stream that short calls share stays open
-	// without one, at least. It costs a server some 15 KB.
+	// ExchangeIdle is how long the connection that short calls share stays open
+	// without one, at least. It costs a server some 10 KB.
 	ExchangeIdle = time.Minute
 
-	// MaxExchanges is how many such streams a server keeps, one for each
-	// connection; calls on further connections take a stream each. A client
-	// that begins a message and does not end it makes the server hold up to
-	// one of [MaxMessageBytes] for each.
+	// ExchangeSilence is how long such a connection may be silent, at most, and
+	// three quarters of that at least: a client asks every [KeepaliveTime] whether
+	// the server is there.
+	ExchangeSilence = ServerKeepaliveTime + ServerKeepaliveTimeout
+
+	// ExchangePause is how long a client makes short calls one by one before it
+	// tries anew to open a connection for them.
+	ExchangePause = 5 * time.Second
+
+	// FrameWriteTimeout is how long what is written at once may take to go out on
+	// such a connection, at most, and half of that at least. It is at most
+	// [MaxReplyMessageBytes].
+	FrameWriteTimeout = 40 * time.Second
+
+	// MaxExchanges is how many such connections a server keeps; further calls take
+	// a stream of the library each. A client that begins a message and does not
+	// end it makes the server hold up to one of [MaxMessageBytes] for each, for as
+	// long as [RequestTimeout].
 	MaxExchanges = 4096
 
 	// MaxIdleWorkers is how many goroutines wait for the next short call. Each

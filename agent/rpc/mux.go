@@ -40,6 +40,7 @@ type Mux struct {
 	cfg   MuxConfig
 	raft  *queue
 	calls *queue
+	short *queue
 
 	mu       sync.Mutex
 	greeting map[net.Conn]netip.Addr // connections whose hello is not finished, and whence they come
@@ -75,10 +76,11 @@ func NewMux(cfg MuxConfig) *Mux {
 		cfg:      cfg,
 		raft:     newQueue(cfg.Listener.Addr()),
 		calls:    newQueue(cfg.Listener.Addr()),
+		short:    newQueue(cfg.Listener.Addr()),
 		greeting: make(map[net.Conn]netip.Addr),
 		held:     make(map[place]int),
 	}
-	m.calls.lazy = true
+	m.calls.lazy, m.short.lazy = true, true
 	m.SetConnsPerClient(cfg.ConnsPerClient)
 	return m
 }
@@ -90,6 +92,10 @@ func (m *Mux) Raft() net.Listener { return m.raft }
 // Calls returns the listener of connections that speak [ProtocolCalls], as
 // Raft does for its own. Nobody is served before its first Accept.
 func (m *Mux) Calls() net.Listener { return m.calls }
+
+// Short returns the listener of connections that speak [ProtocolShort], as Calls
+// does for its own.
+func (m *Mux) Short() net.Listener { return m.short }
 
 // SetConnsPerClient changes how many connections of one protocol an IP address
 // may have; those that are there stay. Zero is [DefaultConnsPerClient].
@@ -133,6 +139,7 @@ func (m *Mux) Close() error {
 	m.mu.Unlock()
 	_ = m.raft.Close()
 	_ = m.calls.Close()
+	_ = m.short.Close()
 	if err := m.cfg.Listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("cannot close the server port: %w", err)
 	}
@@ -288,6 +295,8 @@ func (m *Mux) queueOf(protocol byte) *queue {
 		return m.raft
 	case ProtocolCalls:
 		return m.calls
+	case ProtocolShort:
+		return m.short
 	}
 	return nil
 }

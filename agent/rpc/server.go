@@ -25,12 +25,9 @@ const (
 	serviceName = "muster.Calls"
 	applyMethod = "/" + serviceName + "/Apply"
 	queryMethod = "/" + serviceName + "/Query"
-
-	exchangeMethod = "/" + serviceName + "/Exchange"
 )
 
-// service describes the methods to the library: one each for the two kinds of
-// calls, and one for many that are short. To one message of a
+// service describes the methods to the library. To one message of a
 // request and one of a reply, as Apply nearly always has, a stream is the same
 // as a single call.
 var service = grpc.ServiceDesc{
@@ -39,7 +36,6 @@ var service = grpc.ServiceDesc{
 	Streams: []grpc.StreamDesc{
 		{StreamName: "Apply", ClientStreams: true, Handler: func(s any, stream grpc.ServerStream) error { return s.(*Server).serve(stream, false) }},
 		{StreamName: "Query", ClientStreams: true, ServerStreams: true, Handler: func(s any, stream grpc.ServerStream) error { return s.(*Server).serve(stream, true) }},
-		{StreamName: "Exchange", ClientStreams: true, ServerStreams: true, Handler: func(s any, stream grpc.ServerStream) error { return s.(*Server).exchange(stream) }},
 	},
 }
 
@@ -48,6 +44,9 @@ type ServerConfig struct {
 	// Listener gives out connections that speak [ProtocolCalls], as
 	// [Mux.Calls] does. The Server closes it.
 	Listener net.Listener
+	// Short gives out connections that speak [ProtocolShort], as [Mux.Short] does.
+	// The Server closes it. Nil takes no such connections.
+	Short net.Listener
 	// Handler answers the calls.
 	Handler Handler
 	// Broke, if it is set, is called with the node ID of an agent, by its
@@ -73,6 +72,7 @@ type Server struct {
 	receiving      atomic.Int64
 	receivingBytes atomic.Int64
 	exchanges      atomic.Int64
+	exchanging     sync.WaitGroup // the same, to wait for
 
 	jobs chan func()  // of short calls, for the goroutines that wait for one
 	idle atomic.Int64 // how many wait
@@ -123,6 +123,13 @@ func NewServer(cfg ServerConfig) *Server {
 func (s *Server) Run(ctx context.Context) error {
 	served := make(chan error, 1)
 	go func() { served <- s.grpc.Serve(&serverListener{s.cfg.Listener, s}) }()
+	short := make(chan struct{})
+	go func() {
+		defer close(short)
+		if s.cfg.Short != nil {
+			s.serveShort()
+		}
+	}()
 	var err error
 	select {
 	case <-ctx.Done():
@@ -132,11 +139,11 @@ func (s *Server) Run(ctx context.Context) error {
 			err = fmt.Errorf("the listener of calls was closed: %w", err)
 		}
 	}
-	return errors.Join(err, s.end(served))
+	return errors.Join(err, s.end(served, short))
 }
 
 // end stops the Server in the order that Run promises.
-func (s *Server) end(served <-chan error) error {
+func (s *Server) end(served <-chan error, short <-chan struct{}) error {
 	s.mu.Lock()
 	s.ended = true
 	for conn := range s.conns {
@@ -146,10 +153,15 @@ func (s *Server) end(served <-chan error) error {
 	}
 	s.mu.Unlock()
 	s.stop(errStopping)
+	if s.cfg.Short != nil {
+		_ = s.cfg.Short.Close()
+	}
+	<-short
 	graceful := make(chan struct{})
 	go func() {
 		defer close(graceful)
 		s.grpc.GracefulStop()
+		s.exchanging.Wait()
 	}()
 	timer := time.NewTimer(s.cfg.StopTimeout)
 	defer timer.Stop()
@@ -191,15 +203,22 @@ func (l *serverListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &serverConn{Conn: conn, server: l.server}
-	c.unread.Store(prefaceBytes)
-	l.server.mu.Lock()
-	defer l.server.mu.Unlock()
-	l.server.conns[c] = struct{}{}
-	if l.server.ended {
+	return l.server.known(conn, prefaceBytes), nil
+}
+
+// known makes a connection known to the Server, which begins when some bytes have
+// come in.
+func (s *Server) known(conn net.Conn, preface int64) *serverConn {
+	c := &serverConn{Conn: conn, server: s}
+	c.unread.Store(preface)
+	c.begun.Store(preface == 0)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[c] = struct{}{}
+	if s.ended {
 		_ = conn.Close()
 	}
-	return c, nil
+	return c
 }
 
 // prefaceBytes is how long a client's preface of HTTP/2 and the head of its
@@ -213,9 +232,7 @@ type serverConn struct {
 	once   sync.Once
 	unread atomic.Int64 // of the preface
 	begun  atomic.Bool
-	// exchanging is whether it has an exchange.
-	exchanging atomic.Bool
-	from       atomic.Pointer[string] // the node ID in its requests, once there was one
+	from   atomic.Pointer[string] // the node ID in its requests, once there was one
 }
 
 // Read reads, and notes when the preface is there.
@@ -455,7 +472,7 @@ func (s *Server) fail(stream grpc.ServerStream, ctx context.Context, err error) 
 	var refusal *refused
 	switch {
 	case errors.As(err, &refusal):
-		s.warn(stream, refusal)
+		s.warn(connOf(stream.Context()), refusal)
 	case kind == errorCoded && code == mvcc.Internal && status.Code(err) != codes.Unknown:
 		return err // of the stream itself
 	}
@@ -482,8 +499,8 @@ func describe(ctx context.Context, err error) (kind byte, code mvcc.Code, text s
 }
 
 // warn logs a refused call, but not those that follow it soon.
-func (s *Server) warn(stream grpc.ServerStream, refusal *refused) {
-	conn, now := connOf(stream.Context()), time.Now()
+func (s *Server) warn(conn *serverConn, refusal *refused) {
+	now := time.Now()
 	s.mu.Lock()
 	recent := now.Sub(s.warned) < refusalLogInterval
 	if !recent {

@@ -364,10 +364,15 @@ func (a *answer) append(b []byte, body, room int) (out []byte, first int) {
 
 // encodeError makes the message that ends a reply with an error.
 func encodeError(kind byte, code mvcc.Code, text string) mem.BufferSlice {
+	return mem.BufferSlice{mem.SliceBuffer(errorMessage(kind, code, text))}
+}
+
+// errorMessage is encodeError for an item.
+func errorMessage(kind byte, code mvcc.Code, text string) []byte {
 	text = text[:min(len(text), MaxErrorBytes)]
 	b := make([]byte, 0, 4+len(text))
 	b = append(b, wireForm, replyError, kind, byte(code))
-	return mem.BufferSlice{mem.SliceBuffer(append(b, text...))}
+	return append(b, text...)
 }
 
 // reply is one message of a reply, taken apart. Its part belongs to the

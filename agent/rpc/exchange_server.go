@@ -1,0 +1,449 @@
+package rpc
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/muster-sd/muster/kv/mvcc"
+)
+
+// serverExchange is the server's side.
+type serverExchange struct {
+	server *Server
+	conn   *serverConn
+	frames *frames
+	ctx    context.Context // ends when nobody can get answers any more
+
+	running sync.WaitGroup // calls that have not been answered
+
+	mu      sync.Mutex
+	calls   map[uint64]*exchanged
+	last    uint64 // the highest number that was looked at
+	refuses bool   // the server stops
+	queue   []queued
+	bytes   int  // in the queue
+	sending bool // somebody empties the queue, or is about to
+	broken  bool // nothing can be sent any more
+	room    sync.Cond
+}
+
+// exchanged is a call that has not been answered.
+type exchanged struct {
+	query  bool
+	cancel context.CancelCauseFunc
+}
+
+// queued is an item that is to be sent: what is its own, and bytes that belong to
+// others, too.
+type queued struct{ own, shared []byte }
+
+func (q *queued) size() int { return len(q.own) + len(q.shared) }
+
+// serveShort takes connections for short calls until the listener is closed.
+func (s *Server) serveShort() {
+	for {
+		conn, err := s.cfg.Short.Accept()
+		if err != nil {
+			return
+		}
+		c := s.known(conn, 0)
+		s.exchanging.Go(func() {
+			defer c.Close()
+			s.exchange(c)
+		})
+	}
+}
+
+// exchange serves the short calls of one connection until the client or the Server
+// ends.
+func (s *Server) exchange(conn *serverConn) {
+	defer s.exchanges.Add(-1)
+	if s.exchanges.Add(1) > MaxExchanges {
+		s.warn(conn, &refused{mvcc.Internal, fmt.Sprintf("there are %d connections for short calls, the limit is %d", MaxExchanges, MaxExchanges)})
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	x := &serverExchange{server: s, conn: conn, ctx: ctx, calls: make(map[uint64]*exchanged)}
+	x.frames = newFrames(conn.Conn, ReadBufferBytes, MaxMessageBytes, ExchangeSilence)
+	x.room.L = &x.mu
+	x.sending = true
+	if x.frames.send() != nil { // this connection is taken
+		return
+	}
+	x.flush()
+	received := make(chan error, 1)
+	go func() { received <- x.receive() }()
+	select {
+	case err := <-received:
+		if errors.Is(err, errMalformed) {
+			s.warn(conn, &refused{mvcc.Invalid, "short calls cannot be read: " + err.Error()})
+		}
+		cancel()
+		x.abandon()
+		x.running.Wait()
+	case <-s.stopping.Done():
+		x.stop()
+		x.running.Wait()
+		_ = conn.Close()
+		<-received
+	}
+}
+
+// stop looks at no more items, says so, and ends the queries under way.
+func (x *serverExchange) stop() {
+	x.mu.Lock()
+	x.refuses = true
+	last := x.last
+	for _, call := range x.calls {
+		if call.query {
+			call.cancel(errStopping)
+		}
+	}
+	x.mu.Unlock()
+	x.put(queued{own: appendItem(nil, last, itemClosing, 0)})
+}
+
+// abandon sends nothing any more.
+func (x *serverExchange) abandon() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.broken = true
+	x.room.Broadcast()
+}
+
+// receive begins calls until the connection ends.
+func (x *serverExchange) receive() error {
+	for {
+		data, _, err := x.frames.receive()
+		if err != nil {
+			return err
+		}
+		// What can be answered at once goes in one frame.
+		mine := x.hold()
+		if len(data) == 0 {
+			x.enqueue(queued{})
+		}
+		err = eachItem(data, func(id uint64, kind byte, item []byte) error {
+			err := x.begin(id, kind, item)
+			if mine && x.full() {
+				x.flush()
+				mine = x.hold()
+			}
+			return err
+		})
+		if mine || x.hold() {
+			x.flush()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// begin begins one call.
+func (x *serverExchange) begin(id uint64, kind byte, item []byte) error {
+	if kind == itemGone {
+		return x.gone(id, item)
+	}
+	if kind != itemApply && kind != itemQuery {
+		return fmt.Errorf("%w: the kind %d of an item is not known", errMalformed, kind)
+	}
+	x.mu.Lock()
+	refuses, err := x.look(id)
+	if refuses || err != nil {
+		x.mu.Unlock()
+		return err // the client of a server that stops is told what was not looked at
+	}
+	x.running.Add(1)
+	x.mu.Unlock()
+	head, part, total, err := decodeRequest(item, 0, kind == itemQuery, x.conn.node())
+	if err == nil && len(part) != total {
+		err = fmt.Errorf("%w: a short call is cut", errMalformed)
+	}
+	if err != nil {
+		x.running.Done()
+		return err
+	}
+	x.conn.name(head.from)
+	if kind == itemQuery && x.quick(id, head, part) {
+		x.running.Done()
+		return nil
+	}
+	ctx, cancel := context.WithCancelCause(x.ctx)
+	data := append(make([]byte, 0, len(part)), part...)
+	var refusal error
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch {
+	case x.refuses:
+		refusal = &refused{errStopping.Code, errStopping.Text}
+	case len(x.calls) >= MaxStreams:
+		refusal = busy("too many calls on this connection", MaxStreams)
+	case x.server.calls.Add(1) > MaxCalls:
+		x.server.calls.Add(-1)
+		refusal = busy("too many calls at once", MaxCalls)
+	default:
+		x.calls[id] = &exchanged{kind == itemQuery, cancel}
+	}
+	x.server.work(func() {
+		defer x.running.Done()
+		defer cancel(nil)
+		if refusal != nil {
+			x.fail(ctx, id, refusal)
+			return
+		}
+		if kind == itemApply {
+			x.apply(ctx, id, head, data)
+		} else {
+			x.query(ctx, id, head, data)
+		}
+		x.server.calls.Add(-1)
+	})
+	return nil
+}
+
+// work runs a short call on a goroutine of its own. Some that are done wait for
+// the next call: to grow the stack of a new one costs more than many calls do.
+func (s *Server) work(job func()) {
+	select {
+	case s.jobs <- job:
+		return
+	default:
+	}
+	go func() {
+		for {
+			job()
+			if s.idle.Add(1) > MaxIdleWorkers {
+				s.idle.Add(-1)
+				return
+			}
+			select {
+			case job = <-s.jobs:
+				s.idle.Add(-1)
+			case <-s.stopping.Done():
+				s.idle.Add(-1)
+				return
+			}
+		}
+	}()
+}
+
+// look notes that an item is looked at, and reports whether that is over; x.mu is
+// held.
+func (x *serverExchange) look(id uint64) (refuses bool, err error) {
+	if x.refuses {
+		return true, nil
+	}
+	if id <= x.last {
+		return false, fmt.Errorf("%w: item %d comes after item %d", errMalformed, id, x.last)
+	}
+	x.last = id
+	return false, nil
+}
+
+// gone ends a query for which nobody waits any more.
+func (x *serverExchange) gone(id uint64, item []byte) error {
+	of, n := binary.Uvarint(item)
+	if n <= 0 {
+		return fmt.Errorf("%w: which call is gone cannot be read", errMalformed)
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if _, err := x.look(id); err != nil {
+		return err
+	}
+	if call := x.calls[of]; call != nil && call.query {
+		call.cancel(context.Canceled)
+	}
+	return nil
+}
+
+// quick has the handler answer at once, and reports whether it did.
+func (x *serverExchange) quick(id uint64, head request, query []byte) bool {
+	h, ok := x.server.cfg.Handler.(QuickHandler)
+	if !ok {
+		return false
+	}
+	r, ok := x.server.handleQuick(h, head.toQuery(query))
+	if !ok || len(r.Body) > MaxItemBytes-headRoom {
+		return false
+	}
+	a := answer{r.Meta, r.More, r.Same}
+	top, _ := a.append(newHead(headRoom, len(r.Body)), len(r.Body), MaxItemBytes)
+	x.enqueue(item(id, itemEnded, top, r.Body))
+	return true
+}
+
+// handleQuick leaves a query that panics to Query, which says so.
+func (s *Server) handleQuick(h QuickHandler, r *QueryRequest) (reply Reply, ok bool) {
+	defer func() {
+		if recover() != nil {
+			ok = false
+		}
+	}()
+	return h.Quick(r)
+}
+
+// apply has the handler carry out a command.
+func (x *serverExchange) apply(ctx context.Context, id uint64, head request, command []byte) {
+	result, err := x.server.handleApply(ctx, head.toApply(command))
+	if err == nil && len(result) > MaxBodyBytes {
+		err = resultTooLong(len(result))
+	}
+	switch {
+	case err != nil:
+		x.fail(ctx, id, err)
+	default:
+		x.reply(id, itemEnded, append(newHead(2+itemRoom, len(result)), wireForm, replyResult), result)
+	}
+}
+
+// query has the handler answer, once.
+func (x *serverExchange) query(ctx context.Context, id uint64, head request, query []byte) {
+	var answered *Reply
+	err := x.server.handleQuery(ctx, head.toQuery(query), func(r Reply) error {
+		switch {
+		case len(r.Body) > MaxBodyBytes:
+			return answerTooLong(len(r.Body))
+		case answered != nil:
+			return &mvcc.Error{Code: mvcc.Invalid, Text: "this query has more than one answer: it cannot be a short call"}
+		}
+		answered = &r
+		return nil
+	})
+	if err != nil {
+		x.fail(ctx, id, err)
+		return
+	}
+	if answered == nil {
+		x.fail(ctx, id, &mvcc.Error{Code: mvcc.Internal, Text: "the query has no answer"})
+		return
+	}
+	a := answer{answered.Meta, answered.More, answered.Same}
+	top, first := a.append(newHead(headRoom, len(answered.Body)), len(answered.Body), MaxItemBytes)
+	rest := answered.Body[first:]
+	x.reply(id, endedIf(len(rest) == 0), top, answered.Body[:first])
+	for len(rest) > 0 {
+		part := rest[:min(len(rest), MaxItemBytes)]
+		rest = rest[len(part):]
+		x.reply(id, endedIf(len(rest) == 0), []byte{wireForm, replyPart}, part)
+	}
+}
+
+func endedIf(ended bool) byte {
+	if ended {
+		return itemEnded
+	}
+	return 0
+}
+
+// fail ends a call with an error.
+func (x *serverExchange) fail(ctx context.Context, id uint64, err error) {
+	var refusal *refused
+	if errors.As(err, &refusal) {
+		x.server.warn(x.conn, refusal)
+	}
+	kind, code, text := describe(ctx, err)
+	x.reply(id, itemEnded, errorMessage(kind, code, text), nil)
+}
+
+// reply sends one item of an answer: the head of a message and a part of its
+// body.
+func (x *serverExchange) reply(id uint64, flags byte, top, part []byte) {
+	if flags&itemEnded != 0 {
+		x.mu.Lock()
+		delete(x.calls, id)
+		x.mu.Unlock()
+	}
+	x.put(item(id, flags, top, part))
+}
+
+// item makes an item of an answer. A body that is not short is handed over as it
+// is.
+func item(id uint64, flags byte, top, part []byte) queued {
+	own := make([]byte, 0, itemRoom+len(top)+min(len(part), inlineBytes))
+	own = append(appendItem(own, id, flags, len(top)+len(part)), top...)
+	if len(part) <= inlineBytes {
+		return queued{own: append(own, part...)}
+	}
+	return queued{own: own, shared: part}
+}
+
+// put puts an item into the queue, once there is room, and sends what is in it if
+// nobody does. So whoever has an answer first sends those of others, too.
+func (x *serverExchange) put(item queued) {
+	x.mu.Lock()
+	for x.bytes > MaxReplyMessageBytes && !x.broken {
+		x.room.Wait()
+	}
+	x.mu.Unlock()
+	x.enqueue(item)
+	if x.hold() {
+		runtime.Gosched() // others may be about to answer, too
+		x.flush()
+	}
+}
+
+// enqueue puts an item into the queue for somebody else to send.
+func (x *serverExchange) enqueue(item queued) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.broken {
+		return
+	}
+	x.queue = append(x.queue, item)
+	x.bytes += item.size()
+}
+
+// full reports whether the queue is too long to be added to.
+func (x *serverExchange) full() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.bytes > MaxReplyMessageBytes
+}
+
+// hold makes the caller the one who sends, who then has to call flush, and reports
+// whether it did: nobody else is.
+func (x *serverExchange) hold() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.sending {
+		return false
+	}
+	x.sending = true
+	return true
+}
+
+// flush sends what is in the queue, by whoever holds it, and gives it back.
+func (x *serverExchange) flush() {
+	var pieces [][]byte
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for len(x.queue) > 0 && !x.broken {
+		pieces = pieces[:0]
+		size, n := 0, 0
+		for n < len(x.queue) && (n == 0 || size+x.queue[n].size() <= MaxReplyMessageBytes) {
+			pieces = append(pieces, x.queue[n].own, x.queue[n].shared)
+			size += x.queue[n].size()
+			n++
+		}
+		x.queue = slices.Delete(x.queue, 0, n)
+		x.bytes -= size
+		x.room.Broadcast()
+		x.mu.Unlock()
+		err := x.frames.send(pieces...)
+		x.mu.Lock()
+		x.broken = x.broken || err != nil
+	}
+	x.sending = false
+	if x.broken {
+		x.queue, x.bytes = nil, 0
+		x.room.Broadcast()
+	}
+}
