@@ -80,6 +80,8 @@ func messages() []message {
 		{kind: kindAsk, time: 3, name: "a", life: 4, from: "b"},
 		{kind: kindReport, time: 3, name: "a", life: 4, from: "b"},
 		{kind: kindHeard, time: 3, name: "a", life: 4, from: "b"},
+		{kind: kindDoubt, time: 4, name: "a", life: 4, from: "b"},
+		{kind: kindSilent, time: 5, name: "a", life: 4, from: "b"},
 	}
 }
 

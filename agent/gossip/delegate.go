@@ -68,7 +68,7 @@ func (d delegate) MergeRemoteState(b []byte, join bool) {
 	if join {
 		d.p.findRejection(e)
 	}
-	tell := d.p.heard(e.name, e.life)
+	tell := d.p.heard(e.name, e.life, false)
 	d.p.mu.Unlock()
 	tell()
 }
@@ -174,7 +174,7 @@ func (d delegate) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, _ []
 	if r := d.p.table[n.Name]; r != nil && r.meta.life == m.life {
 		r.rtt = rtt
 	}
-	tell := d.p.heard(n.Name, m.life)
+	tell := d.p.heard(n.Name, m.life, true)
 	d.p.mu.Unlock()
 	tell()
 }

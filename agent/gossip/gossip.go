@@ -156,6 +156,12 @@ type Timing struct {
 	// listen again, and RefusalGap is between the two refusals that end it.
 	RefusalGrace time.Duration
 	RefusalGap   time.Duration
+	// WatchInterval is in what time a server pings every member by itself; zero is
+	// half the probe interval. Patience is how long one that answers nothing, and
+	// that nobody else hears, is given; zero is as long as it has at best if the
+	// ordinary probes find it, a probe and a suspicion.
+	WatchInterval time.Duration
+	Patience      time.Duration
 }
 
 // DefaultTiming is for a local network.

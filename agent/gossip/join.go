@@ -25,6 +25,7 @@ func (p *Pool) Run(ctx context.Context) error {
 	var rejoin sync.WaitGroup
 	defer rejoin.Wait()
 	rejoin.Go(func() { p.rejoin(ctx) })
+	rejoin.Go(func() { p.watch(ctx) })
 	reap := time.NewTicker(p.timing.ReapInterval)
 	defer reap.Stop()
 	reconnect := time.NewTicker(p.timing.ReconnectInterval)

@@ -74,6 +74,19 @@ const (
 	// maxProbes is how many broken connections are looked into at once. Those
 	// beyond it are left to the ordinary probes.
 	maxProbes = 256
+	// watchGap is the least time between two pings of members that a server sends
+	// by itself.
+	watchGap = 20 * time.Millisecond
+	// maxDoubts is how many members a server doubts at once: it pings each of them
+	// twice in a probe timeout. Those beyond it are left to the ordinary probes.
+	maxDoubts = 16
+	// doubtAsked is how many members it asks to ping one of them, doubtPings times
+	// each.
+	doubtAsked = 5
+	doubtPings = 3
+	// doubtProbe is after how many of its own pings the server looks whether the
+	// member's port refuses connections.
+	doubtProbe = 4
 	// maxJoin is how many addresses one join may name, and maxJoinExpanded how
 	// many they may stand for.
 	maxJoin         = 1024

@@ -22,6 +22,10 @@ const (
 	kindReport byte = 5
 	// kindHeard: a member heard a life of a member after all reports so far.
 	kindHeard byte = 6
+	// kindDoubt: a server that does not hear a life of a member asks who does.
+	kindDoubt byte = 7
+	// kindSilent: a server heard nothing of a life of a member for too long.
+	kindSilent byte = 8
 )
 
 // Flags of a leave.
@@ -60,7 +64,7 @@ func (m message) encode() []byte {
 	switch m.kind {
 	case kindLeave:
 		b = append(b, m.flags)
-	case kindAsk, kindReport, kindHeard:
+	case kindAsk, kindReport, kindHeard, kindDoubt, kindSilent:
 		b = appendString(b, m.from)
 	case kindEvent:
 		b = binary.BigEndian.AppendUint64(b, m.id)
@@ -81,7 +85,7 @@ func decodeMessage(b []byte) (message, error) {
 			r.fail(fmt.Errorf("a leave has unknown flags %#x", m.flags))
 		}
 	case kindAlive:
-	case kindAsk, kindReport, kindHeard:
+	case kindAsk, kindReport, kindHeard, kindDoubt, kindSilent:
 		m.from = r.name()
 	case kindEvent:
 		m.id = r.fixed64()

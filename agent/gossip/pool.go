@@ -56,6 +56,8 @@ type Pool struct {
 	clock         uint64
 	seen          eventLog
 	probing       map[lifeOf]struct{}
+	doubted       map[lifeOf]bool // by this server, which does not hear them
+	answering     int             // questions of servers about members that they doubt
 	watchers      map[chan struct{}]struct{}
 	known         []snapshotMember // of the snapshot, until it is clear who of them is there
 	recent        bool             // the snapshot is so young that those who left since are still told of
@@ -120,7 +122,7 @@ func newPool(cfg Config) (*Pool, error) {
 		timing: cfg.Timing.filled(), reconnectTimeout: cfg.ReconnectTimeout, snapshot: cfg.SnapshotPath,
 		rejoinAfterLeave: cfg.RejoinAfterLeave, lookup: cfg.Lookup, event: cfg.Event, logger: logger, limit: &limiter{},
 		events: make(chan message, maxEventQueue), table: map[string]*record{}, early: map[lifeOf]early{},
-		probing: map[lifeOf]struct{}{}, watchers: map[chan struct{}]struct{}{},
+		probing: map[lifeOf]struct{}{}, doubted: map[lifeOf]bool{}, watchers: map[chan struct{}]struct{}{},
 	}
 	if p.reconnectTimeout <= 0 {
 		p.reconnectTimeout = 72 * time.Hour
@@ -172,6 +174,9 @@ func (t Timing) filled() Timing {
 		if *pair[0] <= 0 {
 			*pair[0] = *pair[1]
 		}
+	}
+	if t.WatchInterval <= 0 {
+		t.WatchInterval = t.ProbeInterval / 2
 	}
 	for _, pair := range [][2]*int{
 		{&t.GossipNodes, &d.GossipNodes}, {&t.IndirectChecks, &d.IndirectChecks},

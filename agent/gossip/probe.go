@@ -148,20 +148,61 @@ func (p *Pool) takeReport(m message) bool {
 	}
 	r.reports[m.from] = m.time
 	r.reported = max(r.reported, m.time)
-	needed := min(2, max(1, len(p.aliveServers(m.name))))
-	if !r.down && len(r.reports) >= needed {
+	r.silent = m.kind == kindSilent
+	p.judgeReports()
+	return true
+}
+
+// judgeReports fails the members that enough servers reported: two, or all that
+// could. Of one that is reported itself nothing is to be expected. The mutex is
+// held.
+func (p *Pool) judgeReports() {
+	for _, r := range p.table {
+		if r.down || len(r.reports) == 0 {
+			continue
+		}
+		could := 0
+		for _, s := range p.aliveServers(r.name) {
+			if len(s.reports) == 0 || r.reports[s.name] > 0 {
+				could++
+			}
+		}
+		if len(r.reports) < min(2, max(1, could)) {
+			continue
+		}
 		r.down = true
 		p.settle(r)
-		p.logger.Warn("a member failed: its process is gone", "member", r.name, "address", r.addrPort())
+		reason := "its process is gone"
+		if r.silent {
+			reason = "it is silent"
+		}
+		p.logger.Warn("a member failed: "+reason, "member", r.name, "address", r.addrPort())
 	}
-	return true
+}
+
+// receiveSilence takes a server's word that it does not hear a life of a member,
+// unless this agent heard it. The mutex is held.
+func (p *Pool) receiveSilence(m message) {
+	r := p.table[m.name]
+	if r == nil || r.meta.life != m.life || m.name == p.name || time.Since(r.heardAt) > p.patience()/2 {
+		p.takeReport(m)
+		return
+	}
+	answer := message{kind: kindHeard, time: p.tick(), name: m.name, life: m.life, from: p.name}
+	p.spawn(func() { p.tellAll(answer, true) })
 }
 
 // takeHeard takes another member's word that it heard a life after all reports
 // so far. The mutex is held.
 func (p *Pool) takeHeard(m message) bool {
 	r := p.table[m.name]
-	if r == nil || r.meta.life != m.life || len(r.reports) == 0 || m.time <= r.reported {
+	if r == nil || r.meta.life != m.life {
+		return false
+	}
+	if r.askedAt > 0 && m.time > r.askedAt && m.from != p.name {
+		r.askedAt, r.heardAt, r.far = 0, time.Now(), len(r.reports) == 0
+	}
+	if len(r.reports) == 0 || m.time <= r.reported {
 		return false
 	}
 	r.reports, r.down = nil, false
@@ -170,11 +211,17 @@ func (p *Pool) takeHeard(m message) bool {
 	return true
 }
 
-// heard takes over that this member itself heard a life of another. What it
-// returns tells the rest, and is called without the mutex, which is held.
-func (p *Pool) heard(name string, life uint64) func() {
+// heard takes over that this member itself heard a life of another, by a packet
+// that answers one or otherwise. What it returns tells the rest, and is called
+// without the mutex, which is held.
+func (p *Pool) heard(name string, life uint64, pinged bool) func() {
 	r := p.table[name]
-	if r == nil || r.meta.life != life || len(r.reports) == 0 || r.name == p.name {
+	if r == nil || r.meta.life != life || r.name == p.name {
+		return func() {}
+	}
+	r.far = !pinged && (r.far || p.doubted[lifeOf{name, life}] && len(r.reports) == 0)
+	r.heardAt, r.askedAt = time.Now(), 0
+	if len(r.reports) == 0 {
 		return func() {}
 	}
 	m := message{kind: kindHeard, time: p.tick(), name: name, life: life, from: p.name}

@@ -96,6 +96,10 @@ func (p *Pool) receive(m message) {
 		news = p.takeReport(m)
 	case kindHeard:
 		news = p.takeHeard(m)
+	case kindDoubt:
+		p.answerDoubt(m)
+	case kindSilent:
+		p.receiveSilence(m)
 	}
 	p.mu.Unlock()
 	if news {

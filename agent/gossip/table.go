@@ -25,7 +25,14 @@ type record struct {
 	// enough of them did, until it is heard again.
 	reports  map[string]uint64
 	down     bool
+	silent   bool // the last of the reports was that it is silent
 	reported uint64
+	// heardAt is when this agent last heard it, or heard of one who did after it
+	// asked at the time askedAt. far is that it did answer, but not to this agent's
+	// packets: until one of them is answered it is left to the ordinary probes.
+	heardAt time.Time
+	askedAt uint64
+	far     bool
 
 	status Status
 	since  time.Time
@@ -68,6 +75,7 @@ func (r *record) member() Member {
 func (r *record) begin(m meta) {
 	r.leaveAt, r.aliveAt, r.flags = 0, 0, 0
 	r.reports, r.down, r.reported = nil, false, 0
+	r.heardAt, r.askedAt, r.far = time.Time{}, 0, false
 	r.meta = m
 }
 
