@@ -519,6 +519,8 @@ func asError(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, consensus.ErrUncertain):
+		return &mvcc.Error{Code: mvcc.Timeout, Text: err.Error()}
 	case errors.Is(err, consensus.ErrNoLeader), errors.Is(err, consensus.ErrNotLeader):
 		return noLeader(err)
 	case errors.Is(err, consensus.ErrFull):
@@ -527,8 +529,6 @@ func asError(err error) error {
 		return &mvcc.Error{Code: mvcc.NotReady, Text: textNotReady}
 	case errors.Is(err, consensus.ErrTooLarge):
 		return &mvcc.Error{Code: mvcc.TooLarge, Text: err.Error()}
-	case errors.Is(err, consensus.ErrUncertain):
-		return &mvcc.Error{Code: mvcc.Timeout, Text: err.Error()}
 	case errors.Is(err, consensus.ErrStopped):
 		return &mvcc.Error{Code: mvcc.ShuttingDown, Text: "the agent is shutting down"}
 	case errors.As(err, &fault): // nothing was done

@@ -146,10 +146,18 @@ const (
 	// maxArchive bounds an archive that is restored, in bytes: the state in it and
 	// what stands around that.
 	maxArchive = state.MaxArchiveState + 4<<20
-	// maxUploads bounds how many archives may come in at once, and uploadLimit how
-	// long one may stand still.
-	maxUploads  = 4
-	uploadLimit = 5 * time.Minute
+	// pieceLimit is how long a server may take over one piece of an archive: a disk
+	// that is slow has that time, a server that is gone not much more.
+	pieceLimit = 30 * time.Second
+	// maxUploads bounds how many archives may come in at once, maxUploadBytes all of
+	// them, and uploadLimit how long one may stand still: who sends one is at it.
+	maxUploads     = 4
+	maxUploadBytes = 2 * maxArchive
+	uploadLimit    = time.Minute
+	// restoreLimit is how long a leader may take to restore an archive that it has,
+	// and restoreTries how often one is sent to a leader that turns out not to lead.
+	restoreLimit = 10 * time.Minute
+	restoreTries = 3
 	// mendInterval is between two looks whether this server's state is what the
 	// others have, and adoptLimit how long taking theirs over may take.
 	mendInterval = time.Second

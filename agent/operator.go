@@ -225,10 +225,22 @@ func (a *Agent) relay(ctx context.Context, op operation) ([]byte, error) {
 // outcome is the error of an operation that another server was asked for: one that
 // may have been done says so.
 func (o operation) outcome(ctx context.Context, err error) error {
+	if o.changes() {
+		return uncertainChange(ctx, err)
+	}
+	if err == nil || rpc.Unsent(err) {
+		return err
+	}
+	return uncertain(ctx, err)
+}
+
+// uncertainChange is the error of a change that another server was asked for, and
+// that goes through a query: a server that stops ends those that are under way.
+func uncertainChange(ctx context.Context, err error) error {
 	switch {
 	case err == nil, rpc.Unsent(err):
 		return err
-	case o.changes() && mvcc.CodeOf(err) == mvcc.ShuttingDown:
+	case mvcc.CodeOf(err) == mvcc.ShuttingDown:
 		err = fmt.Errorf("it stopped: %s", err) // the kind of its error says too little
 	}
 	return uncertain(ctx, err)

@@ -12,6 +12,9 @@ const (
 	PhraseJoined       = "Join cluster completed"
 	PhraseDiffers      = "This server's state is not what the others have: it answers nothing until it has taken the leader's over"
 
+	PhraseRestored = "The state was replaced by an archive's"
+	PhraseForeign  = "The archive that was restored is that of another cluster"
+
 	PhraseReloaded     = "A setting was taken over"
 	PhraseNeedsRestart = "A setting changed and needs a restart"
 

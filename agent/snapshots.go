@@ -3,11 +3,14 @@ package agent
 import (
 	"context"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -76,24 +79,62 @@ func (a *Agent) archiveMeta() state.ArchiveMeta {
 	return m
 }
 
-// saveThere passes an archive on that a server writes.
+// saveThere passes an archive on that a server writes. Until the first piece of one
+// has come, another server is asked, and the same again, for as long as requests are
+// held: nothing was passed on yet.
 func (a *Agent) saveThere(ctx context.Context, o mvcc.ReadOptions, begin func(mvcc.Meta) io.Writer) error {
-	last := error(&mvcc.Error{Code: mvcc.NoLeader, Text: "No known Consul servers"})
-	for _, id := range a.router.servers() {
-		var to io.Writer
-		last = a.rpcClient.Query(ctx, id, &rpc.QueryRequest{From: a.id, Options: o, Query: []byte{callSave}}, func(r rpc.Reply) error {
-			if to == nil {
-				to = begin(r.Meta)
+	for began := time.Now(); ; {
+		var last error
+		for _, id := range a.remote.servers() {
+			begun, err := a.saveFrom(ctx, id, o, begin)
+			switch {
+			case err == nil:
+				a.router.served(id)
+				return nil
+			case ctx.Err() != nil:
+				return ctx.Err()
+			case begun || !elsewhere(err):
+				return err
 			}
-			_, err := to.Write(r.Body)
-			return err
-		})
-		if last == nil || to != nil || !elsewhere(last) {
-			return last
+			a.remote.failed(id)
+			last = err
 		}
-		a.router.failed(id)
+		if time.Since(began) > a.remote.limit() {
+			return a.remote.none(last)
+		}
+		if err := pause(ctx); err != nil {
+			return err
+		}
 	}
-	return last
+}
+
+// errSilent says that a server did not go on with an archive.
+var errSilent = errors.New("nothing came of an archive")
+
+// saveFrom passes on what one server writes, and tells whether any of it was. A
+// server that says nothing for long is given up.
+func (a *Agent) saveFrom(ctx context.Context, id string, o mvcc.ReadOptions, begin func(mvcc.Meta) io.Writer) (begun bool, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	first := a.remote.hold + callGrace
+	silence := time.AfterFunc(first, func() {
+		cancel(fmt.Errorf("%w from server %s for %v, or, at its beginning, for %v", errSilent, id, pieceLimit, first))
+	})
+	defer silence.Stop()
+	var to io.Writer
+	err = a.remote.calls.Query(ctx, id, &rpc.QueryRequest{From: a.id, Options: o, Query: []byte{callSave}}, func(r rpc.Reply) error {
+		silence.Stop() // how long the client takes is not the server's fault
+		if to == nil {
+			to = begin(r.Meta)
+		}
+		_, err := to.Write(r.Body)
+		silence.Reset(pieceLimit)
+		return err
+	})
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
+	}
+	return to != nil, err
 }
 
 // saved writes an archive for another agent.
@@ -130,18 +171,67 @@ func (s archives) Restore(ctx context.Context, dc string, r io.Reader) error {
 		return err
 	}
 	defer file.drop()
-	if !a.config.Server {
-		return a.restoreThere(ctx, "", file)
+	return a.restoreSomewhere(ctx, file)
+}
+
+// restoreSomewhere has the leader restore an archive. It is tried again, with
+// another leader if there is one by then, only if it certainly did not begin.
+func (a *Agent) restoreSomewhere(ctx context.Context, file spooled) error {
+	find := a.statusLeader
+	if a.config.Server {
+		find = a.nextLeader
 	}
+	began := time.Now() // to look for a leader
+	for tries := 1; ; {
+		id, err := find(ctx)
+		if err == nil {
+			if id == a.id {
+				err = a.restore(ctx, file)
+			} else {
+				err = a.restoreThere(ctx, id, file)
+			}
+			if err == nil || ctx.Err() != nil || !restoreAgain(err) || tries >= restoreTries {
+				return err
+			}
+			began = time.Now()
+			tries++
+		} else if ctx.Err() != nil || !elsewhere(err) || time.Since(began) > a.remote.hold {
+			return err
+		}
+		if err := pause(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// notBegun marks the error of a restore that did not begin, and may do better at
+// another try.
+type notBegun struct{ error }
+
+func (e notBegun) Unwrap() error { return e.error }
+
+// restoreAgain reports whether a restore certainly did not begin, and may do better
+// at another try.
+func restoreAgain(err error) bool {
+	var early notBegun
+	switch mvcc.CodeOf(err) {
+	case mvcc.NoLeader, mvcc.NotReady:
+		return true
+	}
+	return errors.As(err, &early)
+}
+
+// nextLeader waits for a leader, which may be this server.
+func (a *Agent) nextLeader(ctx context.Context) (string, error) {
 	held, cancel := context.WithTimeout(ctx, a.config.RPCHoldTimeout)
 	defer cancel()
 	if err := a.backend.waitLeader(held); err != nil {
-		return err
+		return "", err
 	}
-	if id, ok := a.node.Leader(); !a.node.Leading() && ok && id != a.id {
-		return a.restoreThere(ctx, id, file)
+	if a.node.Leading() {
+		return a.id, nil
 	}
-	return a.restore(ctx, file)
+	return a.backend.livingLeader()
 }
 
 // spooled is an archive that was checked and stands in a file of its own.
@@ -190,8 +280,11 @@ func (a *Agent) tempFile() (*os.File, error) {
 }
 
 // restore replaces the state by an archive's; the leader's own doing. The cluster
-// stays who it is.
+// stays who it is. An error without a leader is one of a restore that did not begin.
 func (a *Agent) restore(ctx context.Context, file spooled) error {
+	if !a.node.Leading() {
+		return &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}
+	}
 	raw, err := a.tempFile()
 	if err != nil {
 		return err
@@ -205,7 +298,8 @@ func (a *Agent) restore(ctx context.Context, file spooled) error {
 	if err != nil {
 		return &mvcc.Error{Code: mvcc.Invalid, Text: err.Error()}
 	}
-	if err := state.WriteSnapshot(homed, view.Rehome(a.machine.View().Cluster())); err != nil {
+	own, theirs := a.machine.View().Cluster(), view.Cluster()
+	if err := state.WriteSnapshot(homed, view.Rehome(own)); err != nil {
 		return fmt.Errorf("cannot keep an archive while it is restored: %w", err)
 	}
 	size, err := homed.Seek(0, io.SeekCurrent)
@@ -218,41 +312,70 @@ func (a *Agent) restore(ctx context.Context, file spooled) error {
 	if err := a.node.RestoreSnapshot(ctx, meta.Index, meta.Term, homed, size); err != nil {
 		return asError(err)
 	}
-	a.part("server").Info("the state was replaced by an archive's", "index", meta.Index, "taken", meta.At, "from_datacenter", meta.Datacenter)
+	log := a.part("server")
+	log.Info(PhraseRestored, "index", meta.Index, "taken", meta.At, "from_datacenter", meta.Datacenter, "from_cluster", hex.EncodeToString(theirs[:]))
+	if own != theirs {
+		log.Warn(PhraseForeign, "cluster", hex.EncodeToString(own[:]), "from_cluster", hex.EncodeToString(theirs[:]),
+			"from_datacenter", meta.Datacenter, "from_servers", serversOf(meta))
+	}
 	return nil
+}
+
+// serversOf lists the addresses of the servers that an archive was taken of.
+func serversOf(meta state.ArchiveMeta) string {
+	var list []string
+	for _, s := range meta.Configuration.Servers {
+		list = append(list, s.Address)
+	}
+	return strings.Join(list, ", ")
 }
 
 // restoreThere sends an archive to a server, and has it restored.
 func (a *Agent) restoreThere(ctx context.Context, id string, file spooled) error {
-	if id == "" {
-		s, err := a.statusLeader(ctx)
-		if err != nil {
-			return err
+	token := newUUID()
+	if err := a.upload(ctx, id, token, file); err != nil {
+		if ctx.Err() == nil && elsewhere(err) {
+			err = notBegun{err}
 		}
-		id = s
+		return err
 	}
+	limited, cancel := context.WithTimeout(ctx, restoreLimit)
+	defer cancel()
+	if a.config.Server {
+		limited, cancel = a.backend.whileLeads(limited, id, operateGrace)
+		defer cancel()
+	}
+	_, err := a.remote.call(limited, id, append([]byte{callRestore}, token...))
+	if rpc.Unsent(err) || mvcc.CodeOf(err) == mvcc.Unknown { // the server may have been started anew
+		return notBegun{err}
+	}
+	return uncertainChange(ctx, err)
+}
+
+// upload sends an archive to a server.
+func (a *Agent) upload(ctx context.Context, id, token string, file spooled) error {
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	token := newUUID()
 	buffer := make([]byte, pieceSize)
 	for {
 		n, err := io.ReadFull(file, buffer)
 		if n > 0 {
 			query := append(append([]byte{callUpload}, token...), buffer[:n]...)
-			if _, err := a.remote.call(ctx, id, query); err != nil {
-				return err
+			limited, cancel := context.WithTimeout(ctx, pieceLimit)
+			_, err := a.remote.call(limited, id, query)
+			cancel()
+			if err != nil {
+				return fmt.Errorf("cannot send an archive to server %s: %w", id, err)
 			}
 		}
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			break
+			return nil
 		}
 		if err != nil {
-			return err
+			return &mvcc.Error{Code: mvcc.Internal, Text: "cannot read an archive back: " + err.Error()}
 		}
 	}
-	_, err := a.remote.call(ctx, id, append([]byte{callRestore}, token...))
-	return err
 }
 
 // statusLeader finds out for a client agent which server leads.
@@ -271,18 +394,26 @@ func (a *Agent) statusLeader(ctx context.Context) (string, error) {
 	return stats.Leader, nil
 }
 
-// uploads are archives that come in pieces.
+// uploads are archives that come in pieces. One that nobody goes on with is let go
+// by time.
 type uploads struct {
 	a *Agent
 
-	mu   sync.Mutex
-	open map[string]*upload
+	mu     sync.Mutex
+	closed bool
+	open   map[string]*upload // by token
+	held   int                // how many have a file, those that are being restored among them
+	bytes  int64              // of all that have a file
 }
 
+// upload is one archive. Its file is used by one at a time.
 type upload struct {
-	file spooled
-	size int64
-	seen time.Time
+	size    int64 // what was taken, or is being written
+	silence *time.Timer
+
+	mu   sync.Mutex
+	file *spooled // nil before the first piece, and once it was let go
+	gone bool
 }
 
 // tokenLength is that of a UUID.
@@ -294,73 +425,149 @@ func (u *uploads) take(body []byte, send func(rpc.Reply) error) error {
 		return &mvcc.Error{Code: mvcc.Invalid, Text: fmt.Sprintf("a piece of an archive has %d bytes and no token of %d", len(body), tokenLength)}
 	}
 	token, piece := string(body[:tokenLength]), body[tokenLength:]
+	if u.a.node != nil && !u.a.node.Leading() {
+		return &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}
+	}
+	it, err := u.admit(token, int64(len(piece)))
+	size := int64(0)
+	if err == nil {
+		size, err = it.write(u.a, piece)
+	}
+	if err != nil {
+		if it != nil {
+			u.drop(token, it)
+		}
+		return err
+	}
+	return send(rpc.Reply{Body: binary.BigEndian.AppendUint64(nil, uint64(size))})
+}
+
+// admit finds room for a piece. The upload is nil if there is none of it yet.
+func (u *uploads) admit(token string, size int64) (*upload, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.expire()
 	it := u.open[token]
+	has := int64(0)
+	if it != nil {
+		has = it.size
+	}
+	switch {
+	case u.closed:
+		return it, &mvcc.Error{Code: mvcc.ShuttingDown, Text: "the agent is shutting down"}
+	case it == nil && u.held >= maxUploads:
+		return it, &mvcc.Error{Code: mvcc.TooLarge, Text: fmt.Sprintf("%d archives are being sent here, which is the limit: try again later", u.held)}
+	case has+size > maxArchive:
+		return it, &mvcc.Error{Code: mvcc.TooLarge, Text: fmt.Sprintf("an archive has more than %d bytes, which is the limit", int64(maxArchive))}
+	case u.bytes+size > maxUploadBytes:
+		return it, &mvcc.Error{Code: mvcc.TooLarge, Text: fmt.Sprintf("the archives that are being sent here have %d bytes, and %d are the limit: try again later", u.bytes, int64(maxUploadBytes))}
+	}
 	if it == nil {
-		if len(u.open) >= maxUploads {
-			return &mvcc.Error{Code: mvcc.TooLarge, Text: fmt.Sprintf("%d archives are being sent here, which is the limit", maxUploads)}
-		}
-		f, err := u.a.tempFile()
-		if err != nil {
-			return err
-		}
-		it = &upload{file: spooled{f}}
+		it = &upload{}
+		it.silence = time.AfterFunc(uploadLimit, func() { u.drop(token, it) })
 		if u.open == nil {
 			u.open = map[string]*upload{}
 		}
 		u.open[token] = it
+		u.held++
 	}
-	it.seen = time.Now()
-	if it.size+int64(len(piece)) > maxArchive {
-		it.file.drop()
-		delete(u.open, token)
-		return &mvcc.Error{Code: mvcc.TooLarge, Text: fmt.Sprintf("an archive has more than %d bytes, which is the limit", int64(maxArchive))}
-	}
-	n, err := it.file.Write(piece)
-	it.size += int64(n)
-	if err != nil {
-		return err
-	}
-	return send(rpc.Reply{Body: binary.BigEndian.AppendUint64(nil, uint64(it.size))})
+	it.silence.Reset(uploadLimit)
+	it.size += size
+	u.bytes += size
+	return it, nil
 }
 
-// expire drops uploads that nobody goes on with. The caller holds the lock.
-func (u *uploads) expire() {
-	for token, it := range u.open {
-		if time.Since(it.seen) > uploadLimit {
-			it.file.drop()
-			delete(u.open, token)
-		}
+// write adds a piece to the file, which the first one makes.
+func (it *upload) write(a *Agent, piece []byte) (int64, error) {
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	if it.gone {
+		return 0, errNoUpload
 	}
+	if it.file == nil {
+		f, err := a.tempFile()
+		if err != nil {
+			return 0, err
+		}
+		it.file = &spooled{f}
+	}
+	if _, err := it.file.Write(piece); err != nil {
+		return 0, fmt.Errorf("cannot keep an archive that is being sent here: %w", err)
+	}
+	return it.file.Seek(0, io.SeekCurrent)
+}
+
+// errNoUpload says that an archive was let go, or never came. Its kind is the one
+// by which other agents know that nothing was restored.
+var errNoUpload = &mvcc.Error{Code: mvcc.Unknown, Text: "no archive was sent here under this token, or too long ago"}
+
+// claim takes an upload out, for one who drops it afterwards. Nobody else will.
+func (u *uploads) claim(token string) *upload {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	it := u.open[token]
+	if it == nil {
+		return nil
+	}
+	it.silence.Stop()
+	delete(u.open, token)
+	return it
+}
+
+// drop lets go of an upload, unless somebody claimed it.
+func (u *uploads) drop(token string, it *upload) {
+	u.mu.Lock()
+	mine := u.open[token] == it
+	if mine {
+		it.silence.Stop()
+		delete(u.open, token)
+	}
+	u.mu.Unlock()
+	if mine {
+		u.release(it)
+	}
+}
+
+// release gives back what an upload held that is no longer among the open ones.
+func (u *uploads) release(it *upload) {
+	it.mu.Lock()
+	it.gone = true
+	if it.file != nil {
+		it.file.drop()
+		it.file = nil
+	}
+	it.mu.Unlock()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.held--
+	u.bytes -= it.size
 }
 
 // close drops all.
 func (u *uploads) close() error {
 	u.mu.Lock()
-	defer u.mu.Unlock()
-	for _, it := range u.open {
-		it.file.drop()
+	u.closed = true
+	open := maps.Clone(u.open)
+	u.mu.Unlock()
+	for token, it := range open {
+		u.drop(token, it)
 	}
-	u.open = nil
 	return nil
 }
 
 // restored restores an archive that was uploaded.
 func (a *Agent) restored(ctx context.Context, body []byte, send func(rpc.Reply) error) error {
-	a.uploads.mu.Lock()
-	it := a.uploads.open[string(body)]
-	delete(a.uploads.open, string(body))
-	a.uploads.mu.Unlock()
+	it := a.uploads.claim(string(body))
 	if it == nil {
-		return &mvcc.Error{Code: mvcc.Unknown, Text: "no archive was sent here under this token, or too long ago"}
+		return errNoUpload
 	}
-	defer it.file.drop()
-	if !a.node.Leading() {
-		return &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}
+	defer a.uploads.release(it)
+	it.mu.Lock()
+	file := it.file
+	it.mu.Unlock()
+	if file == nil {
+		return errNoUpload
 	}
-	if err := a.restore(ctx, it.file); err != nil {
+	if err := a.restore(ctx, *file); err != nil {
 		return err
 	}
 	return send(rpc.Reply{})

@@ -300,6 +300,10 @@ func (n *Node) RestoreSnapshot(ctx context.Context, index, term uint64, r io.Rea
 		return err
 	})
 	if err != nil {
+		if errors.Is(err, ErrNotLeader) {
+			// The state is replaced before followers are asked to confirm it.
+			err = fmt.Errorf("%w: %w", err, ErrUncertain)
+		}
 		return fmt.Errorf("cannot restore the snapshot: %w", n.because(err))
 	}
 	return nil

@@ -161,6 +161,25 @@ func VerifyArchive(r io.Reader, state io.Writer) (ArchiveMeta, *View, error) {
 	return meta, view, nil
 }
 
+// PeekArchive reads what an archive says of itself, and checks nothing of it.
+func PeekArchive(r io.Reader) (ArchiveMeta, error) {
+	zip, err := gzip.NewReader(bufio.NewReaderSize(r, blockSize))
+	if err != nil {
+		return ArchiveMeta{}, fmt.Errorf("%s: %w", textDecompress, err)
+	}
+	a := &archiveReader{in: &inflater{r: zip}}
+	a.tar = tar.NewReader(a.in)
+	head, err := a.small(archiveMeta, maxArchiveMeta)
+	if err != nil {
+		return ArchiveMeta{}, err
+	}
+	var meta ArchiveMeta
+	if err := json.Unmarshal(head, &meta); err != nil {
+		return ArchiveMeta{}, fmt.Errorf("damaged archive: cannot read its %s: %w", archiveMeta, err)
+	}
+	return meta, nil
+}
+
 // textDecompress begins the error of what is no gzip, or is cut off or damaged.
 // Clients know the text.
 const textDecompress = "failed to decompress snapshot"

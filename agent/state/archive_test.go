@@ -368,7 +368,11 @@ func FuzzVerifyArchive(f *testing.F) {
 	f.Add(packed(f, good[:2], 10))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		var state bytes.Buffer
+		peeked, peekErr := PeekArchive(bytes.NewReader(in))
 		meta, v, err := VerifyArchive(bytes.NewReader(in), &state)
+		if err == nil && (peekErr != nil || !reflect.DeepEqual(peeked, meta)) {
+			t.Errorf("it says %+v at a glance, and is %+v: %v", peeked, meta, peekErr)
+		}
 		if err != nil {
 			if v != nil {
 				t.Error("a view came with an error")

@@ -39,6 +39,9 @@ const (
 	// streamSilence is how long the agent may send nothing in the middle of an
 	// answer that is read while it arrives.
 	streamSilence = 90 * time.Second
+	// selfTimeout is how long the agent may take to say which cluster it belongs to,
+	// where that is told beside something else.
+	selfTimeout = 5 * time.Second
 	// healthTimeout is how long the health command waits, unless told.
 	healthTimeout = 5 * time.Second
 	// leaveTimeout is how long an agent may take to leave its cluster after a

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 
@@ -155,15 +157,53 @@ func (r *restoreRunner) run(streams streams, args []string) error {
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, restoreTimeout)
 	defer cancel()
+	foreign := foreignTo(ctx, client, file)
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("cannot read the snapshot %s: %w", args[0], err)
+	}
 	if err := client.Snapshot().Restore((&api.WriteOptions{}).WithContext(ctx), file); err != nil {
 		var refused api.StatusError
-		if errors.As(err, &refused) {
+		if errors.As(err, &refused) && !strings.Contains(refused.Body, textUncertain) {
 			return fmt.Errorf("cannot restore %s, and nothing was changed: %w", args[0], err)
 		}
 		return fmt.Errorf("cannot tell whether %s was restored: %w", args[0], err)
 	}
+	if foreign != "" {
+		fmt.Fprintf(streams.err, "Warning: %s\n", foreign)
+	}
 	fmt.Fprintln(streams.out, "Restored snapshot")
 	return nil
+}
+
+// textUncertain stands in the answer of an agent that does not know what came of a
+// change.
+const textUncertain = "may still take effect"
+
+// clusterTag is the tag by which a member says which cluster it belongs to.
+const clusterTag = "cluster"
+
+// foreignTo says in words where an archive was taken, if that is another cluster
+// than the agent's. What cannot be found out is not said: the servers judge the
+// archive, not this.
+func foreignTo(ctx context.Context, client *api.Client, archive io.Reader) string {
+	meta, err := state.PeekArchive(archive)
+	if err != nil || meta.Cluster == "" {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, selfTimeout)
+	defer cancel()
+	var self struct {
+		Member struct{ Tags map[string]string }
+	}
+	if _, err := client.Raw().Query("/v1/agent/self", &self, (&api.QueryOptions{}).WithContext(ctx)); err != nil {
+		return ""
+	}
+	own := self.Member.Tags[clusterTag]
+	if own == "" || own == meta.Cluster {
+		return ""
+	}
+	return fmt.Sprintf("this snapshot was taken at %s in another cluster, %s in datacenter %s; the one that it was restored into is %s",
+		meta.At.Format(time.RFC3339), printable(meta.Cluster), printable(meta.Datacenter), printable(own))
 }
 
 // openArchive opens a file that can be an archive, by its kind and size.

@@ -170,6 +170,28 @@ func TestSnapshotRestore(t *testing.T) {
 	runLine("", "snapshot", "restore", "-http-addr="+stub.address(), file).check(t, expectation{err: "cannot tell whether", code: 1})
 }
 
+// An archive of another cluster is restored with a word, and one of which the agent
+// does not know whether it was restored is not said to have changed nothing.
+func TestSnapshotRestoreTells(t *testing.T) {
+	own := strings.Repeat("0", 32) // of an archive without a cluster
+	for _, c := range []struct {
+		self string
+		put  answer
+		want expectation
+	}{
+		{`{"Member":{"Tags":{"cluster":"` + own + `"}}}`, answer{}, expectation{out: "Restored snapshot\n"}},
+		{`{"Member":{"Tags":{}}}`, answer{}, expectation{out: "Restored snapshot\n"}},
+		{`no JSON`, answer{}, expectation{out: "Restored snapshot\n"}},
+		{`{"Member":{"Tags":{"cluster":"6f1d"}}}`, answer{}, expectation{out: "Restored snapshot\n",
+			err: "Warning: this snapshot was taken at 2023-11-14T22:13:20Z in another cluster, " + own + " in datacenter dc1; the one that it was restored into is 6f1d\n"}},
+		{`{"Member":{"Tags":{"cluster":"6f1d"}}}`, answer{status: 500, body: "No cluster leader"}, expectation{err: "and nothing was changed: ", code: 1}},
+		{`{}`, answer{status: 500, body: "the server did not answer, so the change may still take effect: x"}, expectation{err: "cannot tell whether", code: 1}},
+	} {
+		stub := newStubAgent(t, map[string]answer{"PUT /v1/snapshot": c.put, "GET /v1/agent/self": {body: c.self}})
+		runLine("", "snapshot", "restore", "-http-addr="+stub.address(), newFile(t, "x.snap", archiveOf(t, "a"))).check(t, c.want)
+	}
+}
+
 func TestSnapshotInspect(t *testing.T) {
 	file := newFile(t, "x.snap", archiveOf(t, "app/a/1", "app/a/2", "app/b", "other\x1b"))
 	got := runLine("", "snapshot", "inspect", "-kvdetails", file)

@@ -1,0 +1,78 @@
+package agent_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/muster-sd/muster/agent"
+	"github.com/muster-sd/muster/agent/agenttest"
+)
+
+// saveArchive saves the state through an agent.
+func saveArchive(t *testing.T, c *agenttest.Cluster, a *agenttest.Agent) (archive string) {
+	c.Eventually("a snapshot is saved at "+a.Name, func() error {
+		status, body, err := a.Do(t.Context(), http.MethodGet, "/v1/snapshot", nil)
+		if err == nil && status != http.StatusOK {
+			err = fmt.Errorf("%d %s", status, body)
+		}
+		archive = body
+		return err
+	})
+	return archive
+}
+
+// Every agent saves and restores. An archive of another cluster is restored too, but
+// not without a word.
+func TestArchivesOfThisClusterAndOfAnother(t *testing.T) {
+	log := &buffer{}
+	c := agenttest.StartCluster(t, 3, 1, agenttest.Log(log))
+	foreign := agenttest.Start(t, agenttest.Name("foreign"))
+	restore := func(a *agenttest.Agent, archive string) {
+		t.Helper()
+		status, body, err := a.Do(t.Context(), http.MethodPut, "/v1/snapshot", strings.NewReader(archive))
+		if err != nil || status != http.StatusOK {
+			t.Fatalf("cannot restore at %s: %d %s %v", a.Name, status, body, err)
+		}
+	}
+	reads := func(want string) {
+		t.Helper()
+		for _, a := range c.Agents() {
+			c.Eventually(a.Name+" has what was restored", func() error {
+				got, err := readKey(t, a, "key", "")
+				if err == nil && got != want {
+					err = fmt.Errorf("it reads %q, want %q", got, want)
+				}
+				return err
+			})
+		}
+	}
+	for i, a := range []*agenttest.Agent{c.Leader(), c.Followers()[0], c.Clients[0]} {
+		value := fmt.Sprint(i)
+		if err := writeKey(t, a, "key", value); err != nil {
+			t.Fatal(err)
+		}
+		archive := saveArchive(t, c, a)
+		if err := writeKey(t, a, "key", "later"); err != nil {
+			t.Fatal(err)
+		}
+		restore(a, archive)
+		reads(value)
+	}
+	if strings.Contains(log.String(), agent.PhraseForeign) {
+		t.Error("the cluster takes its own archives for another's")
+	}
+	if err := writeKey(t, foreign, "key", "foreign"); err != nil {
+		t.Fatal(err)
+	}
+	status, archive, err := foreign.Do(t.Context(), http.MethodGet, "/v1/snapshot", nil)
+	if err != nil || status != http.StatusOK {
+		t.Fatalf("%d %s %v", status, archive, err)
+	}
+	restore(c.Clients[0], archive)
+	reads("foreign")
+	if !strings.Contains(log.String(), agent.PhraseForeign) {
+		t.Error("nothing was said of the other cluster")
+	}
+}
