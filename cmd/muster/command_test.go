@@ -15,6 +15,12 @@ func TestCommandLine(t *testing.T) {
 	}{
 		{"no command", "", 127, "", "Commands:"},
 		{"unknown command", "frobnicate", 127, "", `there is no command "muster frobnicate"`},
+		{"slip in a command", "member", 127, "", `there is no command "muster member"; did you mean "muster members"?`},
+		{"beginning of a command", "snap", 127, "", `did you mean "muster snapshot"?`},
+		{"slip in a command of a group", "kv gte a", 1, "", `there is no command "muster kv gte"; did you mean "muster kv get"?`},
+		{"nothing like any command", "xyzzyx", 127, "", "there is no command \"muster xyzzyx\"\n"},
+		{"command of later", "keyring -list", 127, "", `there is no command "muster keyring": it is not supported yet`},
+		{"command of the mesh", "connect ca", 127, "", `there is no command "muster connect": Muster has no service mesh`},
 		{"help", "--help", 0, "Commands:", ""},
 		{"help with one dash", "-h", 0, "Commands:", ""},
 		{"group without a command", "kv", 1, "", "Commands:"},

@@ -60,8 +60,8 @@ func (r *kvPutRunner) define(flags *flag.FlagSet) {
 	flags.Uint64Var(&r.flags, "flags", 0, "A `number` to keep with the value; its meaning is yours.")
 	flags.BoolVar(&r.base64, "base64", false, "DATA is in base64; write what it stands for.")
 	flags.StringVar(&r.session, "session", "", "The `ID` of the session that -acquire and -release are for.")
-	flags.BoolVar(&r.acquire, "acquire", false, "Lock the key for -session; without the key, make it.")
-	flags.BoolVar(&r.release, "release", false, "Give up the lock that -session has on the key.")
+	flags.BoolVar(&r.acquire, "acquire", false, "Lock the key for -session; without the key, make it. Agents of this version refuse it.")
+	flags.BoolVar(&r.release, "release", false, "Give up the lock that -session has on the key. Agents of this version refuse it.")
 }
 
 func (r *kvPutRunner) run(streams streams, args []string) error {

@@ -66,7 +66,7 @@ func (c *command) dispatch(streams streams, args []string) int {
 		if child := c.child(args[0]); child != nil {
 			return child.dispatch(streams, args[1:])
 		}
-		fmt.Fprintf(streams.err, "Error: there is no command %q\n\n", c.path+" "+args[0])
+		fmt.Fprintf(streams.err, "Error: %s\n\n", c.unknown(args[0]))
 	}
 	c.printGroup(streams.err)
 	// Scripts tell "no such command" from "the command failed" by this code; a
@@ -134,8 +134,11 @@ func report(stderr io.Writer, err error) int {
 		return int(status)
 	default:
 		fmt.Fprintf(stderr, "Error: %v\n", err)
-		if strings.Contains(err.Error(), noLeader) {
+		switch {
+		case strings.Contains(err.Error(), noLeader):
 			fmt.Fprint(stderr, noLeaderAdvice)
+		case nobodyThere(err):
+			fmt.Fprint(stderr, noAgentAdvice)
 		}
 		return exitFailed
 	}

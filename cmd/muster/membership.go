@@ -32,7 +32,7 @@ type joinRunner struct {
 
 func (r *joinRunner) define(flags *flag.FlagSet) {
 	r.connection.define(flags)
-	flags.BoolVar(&r.wan, "wan", false, "Join the pool of servers across datacenters instead.")
+	flags.BoolVar(&r.wan, "wan", false, "Join the pool of servers across datacenters instead. Agents of this version refuse it.")
 }
 
 func (r *joinRunner) run(streams streams, addresses []string) error {

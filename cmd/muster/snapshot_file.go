@@ -48,6 +48,9 @@ func (c *connection) saveArchive(ctx context.Context, folder string, name func(s
 	if err := file.Close(); err != nil {
 		return savedArchive{}, fmt.Errorf("cannot write the file: %w", err)
 	}
+	if info, err := os.Stat(saved.path); err == nil && info.IsDir() {
+		return savedArchive{}, fmt.Errorf("cannot give the file its name: %s is a folder", saved.path)
+	}
 	if err := os.Rename(file.Name(), saved.path); err != nil {
 		return savedArchive{}, fmt.Errorf("cannot give the file its name: %w", err)
 	}

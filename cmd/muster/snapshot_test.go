@@ -97,11 +97,18 @@ func TestSnapshotSave(t *testing.T) {
 		{name: "refused", file: "x.snap", asked: "GET /v1/snapshot", answer: "No cluster leader", status: 500,
 			want: expectation{err: "500 (No cluster leader)", code: 1}, left: "old.snap"},
 		{name: "no file", file: "", asked: "", want: expectation{err: "it names no file", code: 1}, left: "old.snap"},
+		{name: "a folder", file: "sub", asked: "GET /v1/snapshot", answer: string(whole),
+			want: expectation{err: "sub is a folder", code: 1}, left: "old.snap sub"},
 		{name: "no folder", file: "nowhere/x.snap", asked: "GET /v1/snapshot", answer: string(whole),
 			want: expectation{err: "cannot make a file", code: 1}, left: "old.snap"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			folder := filepath.Dir(newFile(t, "old.snap", []byte("old")))
+			if test.file == "sub" {
+				if err := os.Mkdir(filepath.Join(folder, "sub"), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
 			stub := newStubAgent(t, map[string]answer{test.asked: {status: test.status, body: test.answer}})
 			line := append([]string{"snapshot", "save"}, strings.Fields(test.flags)...)
 			line = append(line, folder+string(filepath.Separator)+test.file)
