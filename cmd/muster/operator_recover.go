@@ -107,22 +107,41 @@ func (r *recoverRunner) read(arg string) *storedServer {
 			s.raft, home = s.folder, filepath.Join(s.folder, "..")
 		}
 	}
-	if _, err := os.Stat(s.folder); err != nil {
+	about, err := os.Stat(s.folder)
+	switch {
+	case err != nil:
 		s.failed = err
-		return s
-	}
-	if s.id == "" {
+	case !about.IsDir():
+		s.failed = errors.New("it is no folder: name the data folder (data_dir) of a server")
+	case s.id == "":
 		s.id, s.failed = readNodeID(filepath.Join(home, "node-id"))
+		if s.failed != nil && !errors.Is(s.failed, fs.ErrPermission) {
+			s.failed = fmt.Errorf("%w: name it as <node ID>=%s", s.failed, s.folder)
+		}
 	}
 	if s.failed != nil {
-		s.failed = fmt.Errorf("%w: name it as <node ID>=%s", s.failed, s.folder)
+		s.failed = allowed(s.failed)
 		return s
 	}
-	s.Inspection, s.failed = r.inspect(s.raft)
-	if about, err := os.Stat(filepath.Join(s.raft, "raft.db")); err == nil {
+	log := filepath.Join(s.raft, "raft.db")
+	if about, err := os.Stat(log); err == nil {
 		s.written = about.ModTime()
+		if about.Size() == 0 {
+			s.failed = fmt.Errorf("%s is empty: what it held is lost", log)
+			return s
+		}
 	}
+	s.Inspection, s.failed = r.inspect(s.raft)
+	s.failed = allowed(s.failed)
 	return s
+}
+
+// allowed adds to an error about a file that may not be read who may.
+func allowed(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: run this command as root, or as the user that the server runs as", err)
+	}
+	return err
 }
 
 // readNodeID reads the ID that a server gave itself.
@@ -173,6 +192,9 @@ func newRecovery(servers []*storedServer, id string) (*recovery, error) {
 			newest, p.voters = s.PeersIndex, votersOf(s.Peers)
 		}
 	}
+	if p.best == nil && slices.ContainsFunc(servers, func(s *storedServer) bool { return s.failed != nil }) {
+		return nil, errors.New("no server can go on: of these folders none that can be read has a log with anything in it, and others cannot be read, as said above; look for other copies, or restore a snapshot into a new cluster")
+	}
 	if p.best == nil {
 		return nil, errors.New("no server can go on: none of these folders has a log with anything in it; look for other copies, or restore a snapshot into a new cluster")
 	}
@@ -180,7 +202,7 @@ func newRecovery(servers []*storedServer, id string) (*recovery, error) {
 		p.chosen = p.best
 	}
 	if p.chosen == nil {
-		return nil, fmt.Errorf("the server %q cannot go on: it is none of those whose log can be read", id)
+		return p, fmt.Errorf("the server %q cannot go on: it is none of those whose log can be read", id)
 	}
 	for _, s := range servers {
 		if s != p.chosen {

@@ -30,7 +30,7 @@ func leftovers(t *testing.T, left map[string]consensus.Inspection) (base string,
 		if err := os.MkdirAll(filepath.Join(folder, "raft"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		for name, text := range map[string]string{"node-id": id + "\n", "raft/raft.db": ""} {
+		for name, text := range map[string]string{"node-id": id + "\n", "raft/raft.db": "log"} {
 			if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -166,7 +166,7 @@ func TestRecoverRefuses(t *testing.T) {
 		{"a a", "", "both are of server a"},
 		{"a x=a", "a", ""}, // a copy under another ID
 		{"c", "", "no server can go on"},
-		{"d c nowhere", "", "no server can go on"},
+		{"d c nowhere", "", "and others cannot be read, as said above"},
 		{"a", "zz", `the server "zz" cannot go on: it is none of those`},
 		{"a d", "d", `the server "d" cannot go on: it is none of those`},
 	} {
@@ -246,5 +246,46 @@ func TestRecoverFindsFolders(t *testing.T) {
 		if s.failed == nil || !strings.Contains(s.failed.Error(), name) || !strings.Contains(s.failed.Error(), "name it as <node ID>=") {
 			t.Errorf("got %v, want %q in it", s.failed, name)
 		}
+	}
+}
+
+// What cannot be read says what to do about it.
+func TestRecoverTellsWhyAFolderCannotBeRead(t *testing.T) {
+	base, r := leftovers(t, map[string]consensus.Inspection{"a": stored(3, 9), "b": stored(3, 9)})
+	inspect := r.inspect
+	r.inspect = func(folder string) (consensus.Inspection, error) {
+		if strings.HasSuffix(folder, "b/raft") {
+			return consensus.Inspection{}, fmt.Errorf("open raft.db: %w", fs.ErrPermission)
+		}
+		return inspect(folder)
+	}
+	a, b := filepath.Join(base, "a"), filepath.Join(base, "b")
+	log := filepath.Join(a, "raft", "raft.db")
+	for _, test := range []struct {
+		arg, want string
+		spoil     func() error
+	}{
+		{log, "it is no folder: name the data folder", func() error { return nil }},
+		{b, "permission denied: run this command as root, or as the user that the server runs as", func() error { return nil }},
+		{a, log + " is empty: what it held is lost", func() error { return os.Truncate(log, 0) }},
+	} {
+		if err := test.spoil(); err != nil {
+			t.Fatal(err)
+		}
+		if s := r.read(test.arg); s.failed == nil || !strings.Contains(strings.ReplaceAll(s.failed.Error(), fs.ErrPermission.Error(), "permission denied"), test.want) ||
+			strings.Contains(s.failed.Error(), "name it as") {
+			t.Errorf("%s: %v, want %q", test.arg, s.failed, test.want)
+		}
+	}
+}
+
+// Who votes is known even if the server that was asked for cannot go on.
+func TestRecoverShowsVotersBesideAServerThatThereIsNot(t *testing.T) {
+	base, r := leftovers(t, map[string]consensus.Inspection{"a": stored(3, 9)})
+	r.server = "zz"
+	var out strings.Builder
+	err := r.run(streams{out: &out}, []string{filepath.Join(base, "a")})
+	if err == nil || !strings.Contains(out.String(), " yes ") || !strings.Contains(out.String(), "the newest log") {
+		t.Errorf("%v, and\n%s", err, out.String())
 	}
 }
