@@ -44,5 +44,13 @@ func (a *Agent) ProposeCheck(ctx context.Context) error {
 	return err
 }
 
+// ProposeOther has all servers compare their state with one that none of them has.
+func (a *Agent) ProposeOther(ctx context.Context) error {
+	check := a.machine.Check()
+	check.Hash.Lo++
+	_, err := a.backend.apply(ctx, check)
+	return err
+}
+
 // Differs reports whether this server knows that its state is another.
 func (a *Agent) Differs() bool { return a.machine.Mismatch() != nil }

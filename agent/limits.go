@@ -159,9 +159,11 @@ const (
 	restoreLimit = 10 * time.Minute
 	restoreTries = 3
 	// mendInterval is between two looks whether this server's state is what the
-	// others have, and adoptLimit how long taking theirs over may take.
+	// others have, adoptLimit how long taking theirs over may take, and mendRepeat
+	// the pause after which the log is told again of what keeps it from that.
 	mendInterval = time.Second
 	adoptLimit   = 10 * time.Minute
+	mendRepeat   = time.Minute
 	// maxRemembered is how many answers a client agent keeps for DNS, rememberFor
 	// how long after somebody asked, rememberWait how long one question for a
 	// change waits, and rememberRetry the pause after one that failed.

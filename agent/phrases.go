@@ -11,6 +11,7 @@ const (
 	PhraseAskedToLeave = "Graceful leave requested over HTTP"
 	PhraseJoined       = "Join cluster completed"
 	PhraseDiffers      = "This server's state is not what the others have: it answers nothing until it has taken the leader's over"
+	PhraseGoesOn       = "No other server has a state that could be taken over: this one goes on with its own. Compare it with your newest snapshot, and restore that if something is missing"
 
 	PhraseRestored = "The state was replaced by an archive's"
 	PhraseForeign  = "The archive that was restored is that of another cluster"

@@ -579,96 +579,13 @@ func (a *Agent) stateSent(ctx context.Context, body []byte, send func(rpc.Reply)
 	if !a.node.Leading() {
 		return &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}
 	}
+	if err := a.backend.trusted(); err != nil {
+		return err
+	}
 	if len(body) == 8 {
 		if err := a.node.WaitApplied(ctx, binary.BigEndian.Uint64(body)); err != nil {
 			return asError(err)
 		}
 	}
 	return a.machine.Offer(&pieces{send: send})
-}
-
-// mend watches for a state that is not what the others have, and takes the
-// leader's over: the view, and by a new snapshot what is on disk. Log, term and
-// vote stay.
-func (a *Agent) mend(ctx context.Context) error {
-	look := time.NewTicker(mendInterval)
-	defer look.Stop()
-	var said *state.Mismatch
-	behind := false // whether the last offer was too old when it was here
-	for {
-		if m := a.machine.Mismatch(); m != nil {
-			if m != said {
-				a.part("server").Error(PhraseDiffers, "index", m.Index, "own_hash", m.Have.String(), "leader_hash", m.Want.String())
-				said = m
-			}
-			err := a.adopt(ctx, behind)
-			if behind = errors.Is(err, state.ErrBehind); err != nil {
-				a.part("server").Error("cannot take the leader's state over yet", "error", err)
-			} else {
-				a.part("server").Warn("this server has the leader's state now, and answers again", "index", a.machine.View().Index)
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-look.C:
-		}
-	}
-}
-
-// abdicate hands leadership over, if this server has it: what differs from the
-// others must not become what they all take over.
-func (a *Agent) abdicate(ctx context.Context) error {
-	if !a.node.Leading() {
-		return nil
-	}
-	limited, cancel := context.WithTimeout(ctx, handoverLimit)
-	defer cancel()
-	if err := a.node.TransferLeadership(limited, ""); err != nil {
-		return fmt.Errorf("this server leads, and cannot hand that over: %w", err)
-	}
-	return a.backend.waitLeader(limited)
-}
-
-// check is the command by which others compare their state with this server's, or
-// nil while that is known to differ.
-func (a *Agent) check() *state.CheckHash {
-	if a.machine.Mismatch() != nil {
-		return nil
-	}
-	return a.machine.Check()
-}
-
-// adopt replaces this server's state by the leader's. If held is set, this server's
-// log waits until that is here.
-func (a *Agent) adopt(ctx context.Context, held bool) error {
-	ctx, cancel := context.WithTimeout(ctx, adoptLimit)
-	defer cancel()
-	if err := a.abdicate(ctx); err != nil {
-		return err
-	}
-	id, ok := a.node.Leader()
-	if !ok || id == a.id {
-		return errors.New("no other server leads")
-	}
-	query := binary.BigEndian.AppendUint64([]byte{callState}, a.node.Stats().AppliedIndex)
-	reader, writer := io.Pipe()
-	go func() {
-		err := a.rpcClient.Query(ctx, id, &rpc.QueryRequest{From: a.id, Query: query}, func(r rpc.Reply) error {
-			_, err := writer.Write(r.Body)
-			return err
-		})
-		_ = writer.CloseWithError(err) // nil is the end
-	}()
-	take := a.machine.Adopt
-	if held {
-		take = a.machine.AdoptHeld
-	}
-	err := take(reader)
-	_ = reader.Close()
-	if err != nil {
-		return err
-	}
-	// Two snapshots are kept: the one with the old state goes with the second.
-	return errors.Join(a.node.TakeSnapshot(ctx), a.node.TakeSnapshot(ctx))
 }

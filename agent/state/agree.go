@@ -33,6 +33,10 @@ func (m *Mismatch) Error() string {
 // all did. A server with a mismatch must not answer.
 func (m *Machine) Mismatch() *Mismatch { return m.mismatch.Load() }
 
+// Accept goes on with this server's state although a check of it did not hold, if
+// found is still what the first one found: for a server that is the only one.
+func (m *Machine) Accept(found *Mismatch) bool { return m.mismatch.CompareAndSwap(found, nil) }
+
 // Check returns the command that lets the others compare their state with this
 // one. Its index is that of the last log entry, which need not have changed
 // anything. Directly after a restore it is one that is compared by nobody.
