@@ -38,14 +38,14 @@ func (r *Registry) SetServiceMaintenance(ctx context.Context, id string, on bool
 }
 
 func (r *Registry) setMaintenance(ctx context.Context, on bool, d check.Definition) error {
-	changed, err := r.switchMaintenance(on, d)
+	changed, err := r.switchMaintenance(ctx, on, d)
 	if err == nil && changed {
 		r.awaitSync(ctx)
 	}
 	return err
 }
 
-func (r *Registry) switchMaintenance(on bool, d check.Definition) (changed bool, err error) {
+func (r *Registry) switchMaintenance(ctx context.Context, on bool, d check.Definition) (changed bool, err error) {
 	r.change.Lock()
 	defer r.change.Unlock()
 	row, err := r.serviceOf(&d)
@@ -59,7 +59,7 @@ func (r *Registry) switchMaintenance(on bool, d check.Definition) (changed bool,
 	if !on {
 		p.goneChecks = []string{d.ID}
 		r.dropCheckFiles(p, d.ID)
-		return true, r.carryOut(p)
+		return true, r.carryOutAsked(ctx, p, d.ID)
 	}
 	c := r.newMaintenance(d, row)
 	p.checks[d.ID] = c
@@ -69,7 +69,7 @@ func (r *Registry) switchMaintenance(on bool, d check.Definition) (changed bool,
 	if err := r.store.put(&p.files, checksFolder, d.ID, newCheckRecord(c.row, &d)); err != nil {
 		return false, err
 	}
-	return true, r.carryOut(p)
+	return true, r.carryOutAsked(ctx, p, d.ID)
 }
 
 // newMaintenance is a check that nobody runs: it is critical until it is removed.

@@ -25,6 +25,7 @@ func (r *Registry) push(ctx context.Context, cat Catalog) error {
 			return err
 		}
 	}
+	r.forgetAnswered()
 	return nil
 }
 
@@ -72,7 +73,7 @@ func (r *Registry) pushServices(ctx context.Context, cat Catalog) error {
 }
 
 func (r *Registry) pushService(ctx context.Context, cat Catalog, row *catalog.Service, checks []*health.Check) error {
-	asked, done := r.byAsker(ctx, row.ID)
+	asked, done := r.byAsker(ctx, instance(row.ID))
 	err := register(asked, cat, r.registration(row, checks))
 	switch {
 	case err == nil:
@@ -97,9 +98,16 @@ func (r *Registry) pushService(ctx context.Context, cat Catalog, row *catalog.Se
 }
 
 func (r *Registry) pushChecks(ctx context.Context, cat Catalog) error {
-	for batch := range slices.Chunk(r.settledChecks(), MaxChecksPerCall) {
-		if err := r.pushBatch(ctx, cat, batch); err != nil {
-			return err
+	origins, groups := r.byOrigin(r.settledChecks())
+	for _, origin := range origins {
+		asked := ctx
+		if origin != (mvcc.Origin{}) {
+			asked = mvcc.WithOrigin(ctx, origin)
+		}
+		for batch := range slices.Chunk(groups[origin], MaxChecksPerCall) {
+			if err := r.pushBatch(asked, cat, batch); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -144,13 +152,14 @@ func (r *Registry) markSynced(checks []*health.Check, refused bool) {
 		if c := r.checks[row.ID]; c != nil && c.row == row {
 			c.noLonger()
 			c.synced, c.refused = true, refused
+			delete(r.askers, checkOf(row.ID))
 		}
 	}
 }
 
 func (r *Registry) pushGoneServices(ctx context.Context, cat Catalog) error {
 	for id, removal := range r.copyGone(r.goneServices) {
-		asked, done := r.byAsker(ctx, id)
+		asked, done := r.byAsker(ctx, instance(id))
 		if err := r.deregister(asked, cat, &catalog.Deregister{Node: r.cfg.Node.Name, ServiceID: id}); err != nil {
 			return fmt.Errorf("cannot deregister service %q: %w", id, err)
 		}
@@ -163,9 +172,11 @@ func (r *Registry) pushGoneServices(ctx context.Context, cat Catalog) error {
 
 func (r *Registry) pushGoneChecks(ctx context.Context, cat Catalog) error {
 	for id, removal := range r.copyGone(r.goneChecks) {
-		if err := r.deregister(ctx, cat, &catalog.Deregister{Node: r.cfg.Node.Name, CheckID: id}); err != nil {
+		asked, done := r.byAsker(ctx, checkOf(id))
+		if err := r.deregister(asked, cat, &catalog.Deregister{Node: r.cfg.Node.Name, CheckID: id}); err != nil {
 			return fmt.Errorf("cannot deregister check %q: %w", id, err)
 		}
+		done()
 		r.forget(r.goneChecks, id, removal)
 		r.cfg.Logger.Info(logGoneCheck, "check", id)
 	}

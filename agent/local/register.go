@@ -74,10 +74,10 @@ func (r *Registry) addService(ctx context.Context, reg *check.Registration, repl
 		return err
 	}
 	if old := r.services[s.row.ID]; old == nil || !old.row.Equal(s.row) { // else nothing is written
-		r.asked(ctx, s.row.ID)
+		r.asked(ctx, instance(s.row.ID))
 	}
 	if err := r.carryOut(p); err != nil {
-		r.forgetAsker(s.row.ID, mvcc.OriginOf(ctx))
+		r.forgetAsker(instance(s.row.ID), mvcc.OriginOf(ctx))
 		return err
 	}
 	return nil
@@ -135,9 +135,9 @@ func (r *Registry) removeServiceLocked(ctx context.Context, id string) error {
 	for _, c := range p.goneChecks {
 		r.dropCheckFiles(p, c)
 	}
-	r.asked(ctx, id)
+	r.asked(ctx, instance(id))
 	if err := r.carryOut(p); err != nil {
-		r.forgetAsker(id, mvcc.OriginOf(ctx))
+		r.forgetAsker(instance(id), mvcc.OriginOf(ctx))
 		return err
 	}
 	return nil
@@ -153,14 +153,14 @@ func (r *Registry) AddCheck(ctx context.Context, d check.Definition) error {
 	if err := checkNotReserved(d.ID); err != nil {
 		return err
 	}
-	if err := r.addCheck(d); err != nil {
+	if err := r.addCheck(ctx, d); err != nil {
 		return err
 	}
 	r.awaitSync(ctx)
 	return nil
 }
 
-func (r *Registry) addCheck(d check.Definition) error {
+func (r *Registry) addCheck(ctx context.Context, d check.Definition) error {
 	r.change.Lock()
 	defer r.change.Unlock()
 	row, err := r.serviceOf(&d)
@@ -179,7 +179,18 @@ func (r *Registry) addCheck(d check.Definition) error {
 	if err := r.store.put(&p.files, checksFolder, d.ID, newCheckRecord(c.row, &d)); err != nil {
 		return err
 	}
-	return r.carryOut(p)
+	return r.carryOutAsked(ctx, p, d.ID)
+}
+
+// carryOutAsked is carryOut, for whom ctx names as the one who asked for the change
+// of a check.
+func (r *Registry) carryOutAsked(ctx context.Context, p *plan, id string) error {
+	r.asked(ctx, checkOf(id))
+	err := r.carryOut(p)
+	if err != nil {
+		r.forgetAsker(checkOf(id), mvcc.OriginOf(ctx))
+	}
+	return err
 }
 
 // serviceOf returns the instance that a check belongs to, nil for one of the
@@ -198,14 +209,14 @@ func (r *Registry) serviceOf(d *check.Definition) (*catalog.Service, error) {
 
 // RemoveCheck removes a check.
 func (r *Registry) RemoveCheck(ctx context.Context, id string) error {
-	if err := r.removeCheck(id); err != nil {
+	if err := r.removeCheck(ctx, id); err != nil {
 		return err
 	}
 	r.awaitSync(ctx)
 	return nil
 }
 
-func (r *Registry) removeCheck(id string) error {
+func (r *Registry) removeCheck(ctx context.Context, id string) error {
 	r.change.Lock()
 	defer r.change.Unlock()
 	if r.checks[id] == nil {
@@ -214,7 +225,7 @@ func (r *Registry) removeCheck(id string) error {
 	p := newPlan()
 	p.goneChecks = []string{id}
 	r.dropCheckFiles(p, id)
-	return r.carryOut(p)
+	return r.carryOutAsked(ctx, p, id)
 }
 
 func unknownService(id string) error {

@@ -94,8 +94,8 @@ type Registry struct {
 	goneServices map[string]int
 	goneChecks   map[string]int
 	removals     int
-	// askers are those who asked for the next write of an instance, see asked.
-	askers map[string]mvcc.Origin
+	// askers are those who asked for the next write of an entry, see asked.
+	askers map[entry]mvcc.Origin
 	// damaged are the files of definitions that could not be read, by folder and
 	// name. What they stand for is left alone in the catalog.
 	damaged  map[string]bool
@@ -135,6 +135,9 @@ type localCheck struct {
 	// waits.
 	later *time.Timer
 	due   time.Time
+	// caller is who sets the status of a TTL check right now, to called.
+	caller mvcc.Origin
+	called health.Status
 	// runner carries the check out; guarded by change.
 	runner *check.Runner
 }
@@ -153,7 +156,7 @@ func New(cfg Config) (*Registry, error) {
 		checks:       map[string]*localCheck{},
 		goneServices: map[string]int{},
 		goneChecks:   map[string]int{},
-		askers:       map[string]mvcc.Origin{},
+		askers:       map[entry]mvcc.Origin{},
 		damaged:      map[string]bool{},
 		bells:        bells{},
 		wake:         make(chan struct{}, 1),

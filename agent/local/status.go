@@ -19,18 +19,18 @@ import (
 )
 
 // UpdateTTL sets the status and output of a TTL check and begins its time anew.
-func (r *Registry) UpdateTTL(_ context.Context, id string, status health.Status, output string) error {
+func (r *Registry) UpdateTTL(ctx context.Context, id string, status health.Status, output string) error {
 	if !known(status) {
 		return invalid("Invalid check status: '%s'", status)
 	}
-	if err := r.updateTTL(id, status, output); err != nil {
+	if err := r.updateTTL(ctx, id, status, output); err != nil {
 		return err
 	}
 	r.keepState(id)
 	return nil
 }
 
-func (r *Registry) updateTTL(id string, status health.Status, output string) error {
+func (r *Registry) updateTTL(ctx context.Context, id string, status health.Status, output string) error {
 	r.change.RLock()
 	defer r.change.RUnlock()
 	c := r.checks[id]
@@ -40,10 +40,19 @@ func (r *Registry) updateTTL(id string, status health.Status, output string) err
 	if c.def.Kind() != check.TTL {
 		return &mvcc.Error{Code: mvcc.Internal, Text: fmt.Sprintf("CheckID %q does not have associated TTL", id)}
 	}
+	r.calls(c, mvcc.OriginOf(ctx), status)
+	defer r.calls(c, mvcc.Origin{}, "")
 	if c.runner == nil || !c.runner.Update(status, output) { // time begins with Run
 		r.publish(id, status, c.def.CutOutput(output, r.cfg.CheckOutputMaxSize))
 	}
 	return nil
+}
+
+// calls notes who sets the status of a check, until told that nobody does.
+func (r *Registry) calls(c *localCheck, caller mvcc.Origin, status health.Status) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c.caller, c.called = caller, status
 }
 
 func known(status health.Status) bool {
@@ -177,6 +186,7 @@ func (r *Registry) note(id string, status health.Status, output string) (now *he
 	if !turned {
 		return nil, ""
 	}
+	r.turnedBy(c)
 	c.turn(time.Now())
 	return c.row, before
 }

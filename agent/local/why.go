@@ -2,11 +2,13 @@ package local
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/muster-sd/muster/catalog"
+	"github.com/muster-sd/muster/health"
 	"github.com/muster-sd/muster/health/check"
 	"github.com/muster-sd/muster/kv/mvcc"
 )
@@ -84,35 +86,89 @@ func (r *Registry) InstanceState(id string) (state InstanceState, ok bool) {
 // critical for too long.
 const sweepOrigin = "deregister_critical_service_after"
 
-// asked remembers who asked for the next write of an instance to the catalog, so
+// entry names an instance, or a check, in the catalog.
+type entry struct {
+	check bool
+	id    string
+}
+
+func instance(id string) entry { return entry{id: id} }
+func checkOf(id string) entry  { return entry{check: true, id: id} }
+
+// asked remembers who asked for the next write of an entry to the catalog, so
 // that the log names the caller and not only this agent. Whatever is written
 // again later, nobody asked for.
-func (r *Registry) asked(ctx context.Context, id string) {
+func (r *Registry) asked(ctx context.Context, e entry) {
 	if origin := mvcc.OriginOf(ctx); origin != (mvcc.Origin{}) {
 		r.mu.Lock()
-		r.askers[id] = origin
+		r.askers[e] = origin
 		r.mu.Unlock()
 	}
 }
 
 // byAsker returns ctx with the origin of whoever asked for the next write of an
-// instance. The returned function is called when that was written, or will never
+// entry. The returned function is called when that was written, or will never
 // be.
-func (r *Registry) byAsker(ctx context.Context, id string) (_ context.Context, done func()) {
+func (r *Registry) byAsker(ctx context.Context, e entry) (_ context.Context, done func()) {
 	r.mu.Lock()
-	origin, ok := r.askers[id]
+	origin, ok := r.askers[e]
 	r.mu.Unlock()
 	if !ok {
 		return ctx, func() {}
 	}
-	return mvcc.WithOrigin(ctx, origin), func() { r.forgetAsker(id, origin) }
+	return mvcc.WithOrigin(ctx, origin), func() { r.forgetAsker(e, origin) }
 }
 
 // forgetAsker forgets who asked, unless somebody has asked again.
-func (r *Registry) forgetAsker(id string, origin mvcc.Origin) {
+func (r *Registry) forgetAsker(e entry, origin mvcc.Origin) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.askers[id] == origin {
-		delete(r.askers, id)
+	if r.askers[e] == origin {
+		delete(r.askers, e)
 	}
+}
+
+// forgetAnswered forgets who asked for what the catalog has by now, by whatever way
+// it got there: the next write is none of theirs.
+func (r *Registry) forgetAnswered() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.askers, func(e entry, _ mvcc.Origin) bool {
+		if e.check {
+			_, gone := r.goneChecks[e.id]
+			c := r.checks[e.id]
+			return !gone && (c == nil || c.synced)
+		}
+		_, gone := r.goneServices[e.id]
+		s := r.services[e.id]
+		return !gone && (s == nil || s.synced)
+	})
+}
+
+// turnedBy notes who changed the status of a TTL check: a caller, or nobody but its
+// time. The lock is held.
+func (r *Registry) turnedBy(c *localCheck) {
+	switch {
+	case c.def.Kind() != check.TTL:
+	case c.caller != (mvcc.Origin{}) && c.called == c.row.Status:
+		r.askers[checkOf(c.row.ID)] = c.caller
+	default:
+		delete(r.askers, checkOf(c.row.ID))
+	}
+}
+
+// byOrigin groups checks by who asked for their next write; those that nobody asked
+// for come first, under no origin.
+func (r *Registry) byOrigin(checks []*health.Check) (origins []mvcc.Origin, groups map[mvcc.Origin][]*health.Check) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	groups = map[mvcc.Origin][]*health.Check{}
+	for _, row := range checks {
+		origin := r.askers[checkOf(row.ID)]
+		if groups[origin] == nil && origin != (mvcc.Origin{}) {
+			origins = append(origins, origin)
+		}
+		groups[origin] = append(groups[origin], row)
+	}
+	return append([]mvcc.Origin{{}}, origins...), groups
 }

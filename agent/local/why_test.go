@@ -187,3 +187,92 @@ func TestWritesNameWhoAskedForThem(t *testing.T) {
 		}
 	})
 }
+
+// checkOrigins notes by whom checks were written that came without their instance.
+type checkOrigins struct {
+	*fakeCatalog
+	origins chan string
+}
+
+func (c checkOrigins) Register(ctx context.Context, dc string, r *health.Register) error {
+	err := c.fakeCatalog.Register(ctx, dc, r)
+	o := mvcc.OriginOf(ctx)
+	for _, check := range r.Checks {
+		c.origins <- fmt.Sprintf("+%s %s %s %s", check.ID, check.Status, o.Address, o.Endpoint)
+	}
+	return err
+}
+
+func (c checkOrigins) Deregister(ctx context.Context, dc string, d *catalog.Deregister) error {
+	err := c.fakeCatalog.Deregister(ctx, dc, d)
+	o := mvcc.OriginOf(ctx)
+	c.origins <- fmt.Sprintf("-%s %s %s", d.CheckID, o.Address, o.Endpoint)
+	return err
+}
+
+func TestWritesOfChecksNameWhoAskedForThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cat := checkOrigins{newFakeCatalog(), make(chan string, 100)}
+		r := open(t, Config{})
+		defer running(r, cat)()
+		wrote := func(about, want string) {
+			t.Helper()
+			synctest.Wait()
+			var got []string
+			for len(cat.origins) > 0 {
+				got = append(got, <-cat.origins)
+			}
+			expect(t, about, strings.Join(slices.Compact(got), ", "), want)
+		}
+		as := func(caller, endpoint string) context.Context {
+			return mvcc.WithOrigin(t.Context(), mvcc.Origin{Node: "one", Address: caller, Endpoint: endpoint})
+		}
+		do := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		up := ttl("up")
+		do(r.AddService(as("a:1", "PUT /register"), web("web-1", up), false))
+		wrote("registered with its instance", "+up critical a:1 PUT /register")
+
+		do(r.SetServiceMaintenance(as("b:1", "PUT /maintenance"), "web-1", true, ""))
+		wrote("into maintenance", "+_service_maintenance:web-1 critical b:1 PUT /maintenance")
+		do(r.SetServiceMaintenance(as("b:2", "PUT /maintenance"), "web-1", true, ""))
+		wrote("as it was", "")
+		do(r.SetServiceMaintenance(as("b:3", "PUT /maintenance"), "web-1", false, ""))
+		wrote("out of maintenance", "-_service_maintenance:web-1 b:3 PUT /maintenance")
+		do(r.SetNodeMaintenance(as("b:4", "PUT /maintenance"), true, ""))
+		wrote("the node into maintenance", "+_node_maintenance critical b:4 PUT /maintenance")
+
+		do(r.UpdateTTL(as("c:1", "PUT /pass"), "up", health.Passing, "well"))
+		wrote("said to pass", "+up passing c:1 PUT /pass")
+		do(r.UpdateTTL(as("c:2", "PUT /pass"), "up", health.Passing, "well"))
+		time.Sleep(up.TTL + time.Second)
+		wrote("not said any more", "+up critical  anti-entropy")
+
+		disk := check.Definition{ID: "disk", Name: "Disk", TTL: time.Hour}
+		do(r.AddCheck(as("d:1", "PUT /check"), disk))
+		wrote("a check alone", "+disk critical d:1 PUT /check")
+		do(r.AddCheck(as("d:2", "PUT /check"), disk))
+		wrote("the same again", "")
+		do(r.RemoveCheck(as("d:3", "PUT /uncheck"), "disk"))
+		wrote("it goes", "-disk d:3 PUT /uncheck")
+
+		// Two callers while nobody can be reached: each write names its own.
+		cat.setDown(&mvcc.Error{Code: mvcc.NoLeader, Text: "down"})
+		do(r.UpdateTTL(as("e:1", "PUT /pass"), "up", health.Passing, "well"))
+		do(r.SetServiceMaintenance(as("e:2", "PUT /maintenance"), "web-1", true, ""))
+		synctest.Wait()
+		for len(cat.origins) > 0 {
+			<-cat.origins
+		}
+		cat.setDown(nil)
+		time.Sleep(up.TTL / 2)
+		wrote("later", "+_service_maintenance:web-1 critical e:2 PUT /maintenance, +up passing e:1 PUT /pass")
+		if len(r.askers) > 0 {
+			t.Errorf("still remembered: %v", r.askers)
+		}
+	})
+}
