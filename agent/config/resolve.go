@@ -239,7 +239,7 @@ func (r *resolver) dataDir() {
 	dir := r.text("data_dir")
 	if dir == "" {
 		if !r.out.Dev {
-			r.fail("data_dir", " must be set: the folder where the agent keeps its state")
+			r.fail("data_dir", " must be set: the folder where the agent keeps its state (to try it out without one, -dev keeps all in memory)")
 		}
 		return
 	}
