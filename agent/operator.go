@@ -100,7 +100,31 @@ func (o operator) SetAutopilot(ctx context.Context, dc string, c api.AutopilotCo
 		cmd.CAS, cmd.Index = true, *cas
 	}
 	r, err := o.a.backend.apply(ctx, cmd)
+	if err == nil && r.OK {
+		o.judgeQuorum(ctx, c.MinQuorum)
+	}
 	return r.OK, err
+}
+
+// judgeQuorum warns of a number of voters that there are not: it may be meant for
+// servers to come, and until then no server that fails is removed.
+func (o operator) judgeQuorum(ctx context.Context, least uint) {
+	if least <= 1 {
+		return
+	}
+	now, err := o.RaftConfiguration(ctx, mvcc.ReadOptions{Mode: mvcc.Stale})
+	if err != nil {
+		return // the setting itself is written
+	}
+	voters := uint(0)
+	for _, s := range now.Servers {
+		if s.Voter {
+			voters++
+		}
+	}
+	if least > voters {
+		o.a.logger.Warn(PhraseMinQuorum, "min_quorum", least, "voters", voters)
+	}
 }
 
 // Usage counts what is registered.
@@ -320,6 +344,9 @@ func (a *Agent) removePeer(ctx context.Context, op operation) error {
 	}
 	for _, p := range a.node.Peers() {
 		if p.ID == id {
+			if err := a.mayRemove(id); err != nil {
+				return err
+			}
 			return asError(a.node.RemoveServer(ctx, id))
 		}
 	}

@@ -36,6 +36,9 @@ const (
 	// maxFilterSteps bounds the work of reading one filter, in steps of its
 	// grammar, whatever else may make it slow: some 40 ms.
 	maxFilterSteps = 1_000_000
+	// maxMinQuorum is how many voters the clean-up of servers can be told to leave at
+	// least: more than any cluster has.
+	maxMinQuorum = 1000
 	// defaultQueryTime and maxQueryTime are how long a blocking query waits if the
 	// configuration does not say.
 	defaultQueryTime = 300 * time.Second

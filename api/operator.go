@@ -180,6 +180,9 @@ func putAutopilot(c *call) (any, error) {
 			return nil, badRequest("%s must not be negative, and is %s", field.name, time.Duration(field.value))
 		}
 	}
+	if body.MinQuorum > maxMinQuorum {
+		return nil, badRequest("MinQuorum must be at most %d, and is %d", maxMinQuorum, body.MinQuorum)
+	}
 	return fetched(c.h.Operator.SetAutopilot(c.r.Context(), c.datacenter(), body.config(), cas))
 }
 

@@ -184,6 +184,9 @@ func TestAutopilotConfiguration(t *testing.T) {
 		{request: "PUT /v1/operator/autopilot/configuration", send: `{"What":1}`, status: 400, body: `Request decode failed: json: unknown field "What"`},
 		{request: "PUT /v1/operator/autopilot/configuration", status: 400, body: "Request decode failed: EOF"},
 		{request: "PUT /v1/operator/autopilot/configuration", send: `{"LastContactThreshold":"soon"}`, status: 400, body: `Request decode failed: time: invalid duration "soon"`},
+		{request: "PUT /v1/operator/autopilot/configuration", send: `{"MinQuorum":-1}`, status: 400,
+			body: `Request decode failed: json: cannot unmarshal number -1 into Go struct field autopilotConfig.MinQuorum of type uint`},
+		{request: "PUT /v1/operator/autopilot/configuration", send: `{"MinQuorum":1001}`, status: 400, body: "MinQuorum must be at most 1000, and is 1001"},
 		{request: "PUT /v1/operator/autopilot/configuration", send: `{"ServerStabilizationTime":"-1s"}`, status: 400, body: "ServerStabilizationTime must not be negative, and is -1s"},
 	})
 	want := []string{

@@ -121,14 +121,42 @@ func (r *setAutopilotRunner) run(streams streams, _ []string) error {
 	if changed := r.change(config); changed == 0 {
 		return errors.New("nothing to change: no setting is given")
 	}
+	doubt := r.doubtQuorum(client, config.MinQuorum)
 	switch done, err := client.Operator().AutopilotCASConfiguration(config, nil); {
 	case err != nil:
 		return fmt.Errorf("cannot change the configuration: %w", err)
 	case !done:
 		return errors.New("cannot change the configuration: somebody else changed it at the same time; look at it and try again")
 	}
+	if doubt != "" {
+		fmt.Fprintf(streams.err, "Warning: %s\n", doubt)
+	}
 	fmt.Fprintln(streams.out, "Configuration updated!")
 	return nil
+}
+
+// doubtQuorum says what is to be said of a number of voters, if it was given, that
+// there are not. It may be meant for servers to come.
+func (r *setAutopilotRunner) doubtQuorum(client *api.Client, least uint) string {
+	given := false
+	r.flags.Visit(func(f *flag.Flag) { given = given || f.Name == "min-quorum" })
+	if !given || least <= 1 {
+		return ""
+	}
+	now, err := client.Operator().RaftGetConfiguration(&api.QueryOptions{AllowStale: true})
+	if err != nil {
+		return "" // who may set it need not know it
+	}
+	voters := uint(0)
+	for _, s := range now.Servers {
+		if s.Voter {
+			voters++
+		}
+	}
+	if least <= voters {
+		return ""
+	}
+	return fmt.Sprintf("-min-quorum=%d is more than the servers that vote, %d: none of those that fails is removed until there are more", least, voters)
 }
 
 // change carries what the flags gave over to config, and counts it.

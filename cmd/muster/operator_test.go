@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -152,6 +153,24 @@ func TestAutopilotSetConfig(t *testing.T) {
 			t.Errorf("%s: sent\n%s, want\n%s", test.flags, got, test.want)
 		}
 	}
+}
+
+// A number of voters that there are not is set, and not without a word.
+func TestAutopilotSetMinQuorum(t *testing.T) {
+	stub := newStubAgent(t, map[string]answer{
+		"GET /v1/operator/autopilot/configuration":       {body: autopilotAnswer},
+		"PUT /v1/operator/autopilot/configuration?cas=6": {body: "true"},
+		"GET /v1/operator/raft/configuration?stale=":     {body: raftAnswer},
+	})
+	voters := strings.Count(raftAnswer, `"Voter":true`)
+	for least, want := range map[int]string{
+		voters:     "",
+		voters + 1: fmt.Sprintf("Warning: -min-quorum=%d is more than the servers that vote, %d: none of those that fails is removed until there are more\n", voters+1, voters),
+	} {
+		line := []string{"operator", "autopilot", "set-config", fmt.Sprintf("-min-quorum=%d", least)}
+		runLine("", connectTo(stub, 3, line)...).check(t, expectation{out: "Configuration updated!\n", err: want})
+	}
+	runLine("", connectTo(stub, 3, []string{"operator", "autopilot", "set-config", "-min-quorum=-1"})...).check(t, expectation{err: "min-quorum", code: 1})
 }
 
 func TestAutopilotStateAsJSON(t *testing.T) {
