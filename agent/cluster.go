@@ -286,56 +286,6 @@ func (a *Agent) livesElsewhere(m gossip.Member) bool {
 	return ok && other.Status == gossip.Alive
 }
 
-// depart says goodbye: leadership is handed over, the pool is left, and a server
-// waits until the others have taken it out of Raft.
-func (a *Agent) depart(ctx context.Context) {
-	log := a.logger
-	several := false
-	if a.node != nil {
-		several = len(a.node.Peers()) > 1
-		if several && a.node.Leading() {
-			limited, cancel := context.WithTimeout(ctx, handoverLimit)
-			if err := a.node.TransferLeadership(limited, ""); err != nil {
-				log.Warn("could not hand leadership over", "error", err)
-				// Who leads alone of several can at least take itself out.
-				if err := a.node.RemoveServer(limited, a.id); err != nil {
-					log.Warn("could not take this server out of Raft", "error", err)
-				}
-			}
-			cancel()
-		}
-	}
-	limited, cancel := context.WithTimeout(ctx, leaveLimit)
-	defer cancel()
-	if err := a.pool.Leave(limited); err != nil {
-		log.Warn("could not tell the others that this agent leaves", "error", err)
-	}
-	if several {
-		a.awaitRemoval(limited)
-	}
-}
-
-// awaitRemoval waits until this server is no part of Raft any more, as far as it
-// can learn of it.
-func (a *Agent) awaitRemoval(ctx context.Context) {
-	look := time.NewTicker(retryPause)
-	defer look.Stop()
-	for {
-		in := false
-		for _, p := range a.node.Peers() {
-			in = in || p.ID == a.id
-		}
-		if !in {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-look.C:
-		}
-	}
-}
-
 // initialAutopilot are the settings of autopilot from files.
 func initialAutopilot(c *config.Config) state.AutopilotConfig {
 	return state.AutopilotConfig{

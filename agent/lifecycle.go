@@ -122,3 +122,57 @@ func (g *group) wait(limit time.Duration) error {
 	}
 	return err
 }
+
+// depart says goodbye: leadership is handed over, the pool is left, and a server
+// waits until the others have taken it out of Raft.
+func (a *Agent) depart(ctx context.Context) {
+	log := a.logger
+	goodbye, cancel := context.WithTimeout(ctx, departLimit)
+	defer cancel()
+	several := false
+	if a.node != nil {
+		several = len(a.node.Peers()) > 1
+		if several && a.node.Leading() {
+			limited, end := context.WithTimeout(goodbye, handoverLimit)
+			if err := a.node.TransferLeadership(limited, ""); err != nil {
+				log.Warn("could not hand leadership over", "error", err)
+				// Who leads alone of several can at least take itself out.
+				if err := a.node.RemoveServer(goodbye, a.id); err != nil {
+					log.Warn("could not take this server out of Raft", "error", err)
+				}
+			}
+			end()
+		}
+	}
+	if err := a.pool.Leave(goodbye); err != nil {
+		// Nobody hears it, so nobody will take this server out either.
+		log.Warn("could not tell the others that this agent leaves", "error", err)
+		return
+	}
+	if several {
+		limited, cancel := context.WithTimeout(ctx, leaveLimit)
+		defer cancel()
+		a.awaitRemoval(limited)
+	}
+}
+
+// awaitRemoval waits until this server is no part of Raft any more, as far as it
+// can learn of it.
+func (a *Agent) awaitRemoval(ctx context.Context) {
+	look := time.NewTicker(retryPause)
+	defer look.Stop()
+	for {
+		in := false
+		for _, p := range a.node.Peers() {
+			in = in || p.ID == a.id
+		}
+		if !in {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+	}
+}

@@ -176,8 +176,12 @@ const (
 	// joinFirstRetry is the pause after the first attempt to join; it doubles up to
 	// retry_interval.
 	joinFirstRetry = time.Second
-	// leaveLimit bounds how long the others may take to let this agent go.
+	// departLimit bounds how long an agent that leaves tells the others so, with
+	// the hand-over of leadership: one that is cut off from them ends after that.
+	departLimit = 3 * time.Second
+	// leaveLimit bounds how long the others may take, once they know, to take a
+	// server out of Raft.
 	leaveLimit = 5 * time.Second
 	// handoverLimit bounds handing leadership over.
-	handoverLimit = 5 * time.Second
+	handoverLimit = 2 * time.Second
 )

@@ -82,6 +82,7 @@ func messages() []message {
 		{kind: kindHeard, time: 3, name: "a", life: 4, from: "b"},
 		{kind: kindDoubt, time: 4, name: "a", life: 4, from: "b"},
 		{kind: kindSilent, time: 5, name: "a", life: 4, from: "b"},
+		{kind: kindTaken, time: 6, name: "a", life: 4, from: "b"},
 	}
 }
 

@@ -206,6 +206,12 @@ func (p *Pool) checkClaim(c candidate) error {
 	p.mu.Lock()
 	err, moved := p.claims(c, Alive)
 	p.mu.Unlock()
+	if err != nil && !p.answersAt(c) {
+		// It is gone, and the library of whoever told of it does not know yet.
+		p.mu.Lock()
+		err, moved = p.claims(c, Failed)
+		p.mu.Unlock()
+	}
 	if err == nil && moved {
 		if p.answersAt(c) {
 			err = fmt.Errorf("%w: another agent with the name %q and the node ID %s answers at %s, this one is at %s. "+

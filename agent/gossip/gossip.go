@@ -140,8 +140,8 @@ type Timing struct {
 	PushPullInterval time.Duration
 	// StreamTimeout bounds each such exchange.
 	StreamTimeout time.Duration
-	// LeaveTimeout bounds the announcement of a leave, and LeaveSettle is how
-	// long the pool then goes on answering.
+	// LeaveTimeout bounds the announcement of a leave, and LeaveSettle how long the
+	// pool then goes on answering until others said that they took it over.
 	LeaveTimeout time.Duration
 	LeaveSettle  time.Duration
 	// ReapInterval is between two looks at who has been gone for too long.
@@ -171,7 +171,7 @@ func DefaultTiming() Timing {
 		ProbeInterval: time.Second, ProbeTimeout: 500 * time.Millisecond, IndirectChecks: 3,
 		SuspicionMult: 4, RetransmitMult: 4,
 		PushPullInterval: 30 * time.Second, StreamTimeout: 10 * time.Second,
-		LeaveTimeout: 5 * time.Second, LeaveSettle: 3 * time.Second,
+		LeaveTimeout: 5 * time.Second, LeaveSettle: 2 * time.Second,
 		ReapInterval: 15 * time.Second, ReconnectInterval: 30 * time.Second,
 		LeftTimeout: 24 * time.Hour, ReclaimTime: 30 * time.Second,
 		RefusalGrace: time.Second, RefusalGap: 300 * time.Millisecond,

@@ -107,7 +107,7 @@ const (
 	// alone misses some, and the regular exchanges are far between.
 	catchUpAfter = 2 * time.Second
 	// tagsLimit bounds how long new tags may take to leave this member.
-	tagsLimit = 5 * time.Second
+	tagsLimit = time.Second
 	// bindTries is how often the kernel is asked for a port that is free for both
 	// UDP and TCP.
 	bindTries = 16

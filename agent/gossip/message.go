@@ -26,6 +26,8 @@ const (
 	kindDoubt byte = 7
 	// kindSilent: a server heard nothing of a life of a member for too long.
 	kindSilent byte = 8
+	// kindTaken: a member took over that a life of another has left.
+	kindTaken byte = 9
 )
 
 // Flags of a leave.
@@ -64,7 +66,7 @@ func (m message) encode() []byte {
 	switch m.kind {
 	case kindLeave:
 		b = append(b, m.flags)
-	case kindAsk, kindReport, kindHeard, kindDoubt, kindSilent:
+	case kindAsk, kindReport, kindHeard, kindDoubt, kindSilent, kindTaken:
 		b = appendString(b, m.from)
 	case kindEvent:
 		b = binary.BigEndian.AppendUint64(b, m.id)
@@ -85,7 +87,7 @@ func decodeMessage(b []byte) (message, error) {
 			r.fail(fmt.Errorf("a leave has unknown flags %#x", m.flags))
 		}
 	case kindAlive:
-	case kindAsk, kindReport, kindHeard, kindDoubt, kindSilent:
+	case kindAsk, kindReport, kindHeard, kindDoubt, kindSilent, kindTaken:
 		m.from = r.name()
 	case kindEvent:
 		m.id = r.fixed64()

@@ -60,6 +60,7 @@ type Pool struct {
 	answering     int             // questions of servers about members that they doubt
 	watchers      map[chan struct{}]struct{}
 	known         []snapshotMember // of the snapshot, until it is clear who of them is there
+	awaited       *takers          // while this member leaves
 	recent        bool             // the snapshot is so young that those who left since are still told of
 	dirty         bool
 	leaving       bool
@@ -370,6 +371,9 @@ func (p *Pool) SetTags(tags map[string]string) error {
 	if p.closed {
 		return ErrClosed
 	}
+	if p.left {
+		return nil // nobody listens to it any more
+	}
 	p.mu.Lock()
 	p.selfMeta = raw
 	p.mu.Unlock()
@@ -380,8 +384,10 @@ func (p *Pool) SetTags(tags map[string]string) error {
 	return nil
 }
 
-// Leave tells the others that this member leaves of its own will, and goes on
-// answering until they had time to hear it.
+// Leave tells the others that this member leaves of its own will, and returns as
+// soon as all living servers said that they took it over, or any member if there
+// is no server. It waits for that no longer than [Timing].LeaveSettle, and its
+// error says if nobody said so.
 func (p *Pool) Leave(ctx context.Context) error {
 	p.ending.Lock()
 	defer p.ending.Unlock()
@@ -392,35 +398,46 @@ func (p *Pool) Leave(ctx context.Context) error {
 		return nil
 	}
 	p.left = true
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithTimeout(ctx, p.timing.LeaveSettle)
 	defer cancel()
 	defer context.AfterFunc(p.ctx, cancel)()
 
 	p.announce(leaveOwn)
 	p.saveIfDirty()
 	pause(ctx, min(p.timing.GossipInterval/4, directGap/2))
-	others := p.announce(leaveOwn | leaveFinal)
-	err := p.list.Load().Leave(p.timing.LeaveTimeout)
-	if err != nil {
-		err = fmt.Errorf("cannot be sure that others heard that this member leaves: %w", err)
+	p.mu.Lock()
+	awaited := p.newTakers()
+	p.awaited = awaited
+	others := len(awaited.who)
+	p.mu.Unlock()
+	p.announce(leaveOwn | leaveFinal)
+	announced := p.list.Load().Leave(min(p.timing.LeaveTimeout, p.timing.LeaveSettle))
+	if others == 0 {
+		return nil
 	}
-	if others > 0 {
-		pause(ctx, p.timing.LeaveSettle)
+	select {
+	case <-awaited.done:
+		return nil
+	case <-ctx.Done():
 	}
-	return errors.Join(err, ctx.Err())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.awaited = nil
+	if awaited.heard == 0 {
+		return errors.Join(fmt.Errorf("cannot be sure that others heard that this member leaves: none of %d said so within %s",
+			others, p.timing.LeaveSettle), announced)
+	}
+	return nil
 }
 
-// announce tells all members of this one's leave, and returns how many there
-// are.
-func (p *Pool) announce(flags byte) int {
+// announce tells all members of this one's leave.
+func (p *Pool) announce(flags byte) {
 	p.mu.Lock()
 	p.leaving = true
 	m := message{kind: kindLeave, time: p.tick(), name: p.name, life: p.life, flags: flags}
 	p.takeLeave(p.table[p.name], m)
-	others := len(p.others())
 	p.mu.Unlock()
 	p.tellAll(m, true)
-	return others
 }
 
 // pause waits, or less if the context ends.

@@ -15,7 +15,7 @@ import (
 func quick() Timing {
 	return Timing{
 		GossipInterval: 20 * time.Millisecond, ProbeInterval: 100 * time.Millisecond, ProbeTimeout: 50 * time.Millisecond,
-		PushPullInterval: 2 * time.Second, StreamTimeout: 2 * time.Second, LeaveSettle: 50 * time.Millisecond,
+		PushPullInterval: 2 * time.Second, StreamTimeout: 2 * time.Second, LeaveSettle: 5 * time.Second,
 		ReapInterval: 50 * time.Millisecond, ReconnectInterval: 200 * time.Millisecond,
 		RefusalGrace: 300 * time.Millisecond, RefusalGap: 90 * time.Millisecond, ReclaimTime: time.Second,
 	}

@@ -19,7 +19,7 @@ func paced(factor int) func(*Config) {
 		d.ProbeTimeout /= f
 		d.PushPullInterval /= f
 		cfg.Timing = d
-		cfg.Timing.LeaveSettle = 50 * time.Millisecond
+		cfg.Timing.LeaveSettle = 5 * time.Second
 	}
 }
 

@@ -100,6 +100,8 @@ func (p *Pool) receive(m message) {
 		p.answerDoubt(m)
 	case kindSilent:
 		p.receiveSilence(m)
+	case kindTaken:
+		p.receiveTaken(m)
 	}
 	p.mu.Unlock()
 	if news {
@@ -124,7 +126,60 @@ func (p *Pool) receiveLeave(m message) bool {
 	if news && r.hidden() != pruned {
 		p.changed()
 	}
+	if final := leaveOwn | leaveFinal; news && m.flags&final == final {
+		// Who leaves waits for this word.
+		taken := message{kind: kindTaken, time: p.tick(), name: m.name, life: m.life, from: p.name}
+		to := addresses([]*record{r})
+		p.spawn(func() { p.send(to, taken, true) })
+	}
 	return news
+}
+
+// receiveTaken takes a member's word that it took over this one's leave. The mutex
+// is held.
+func (p *Pool) receiveTaken(m message) {
+	if m.name != p.name || m.life != p.life || p.awaited == nil {
+		return
+	}
+	if r := p.table[m.from]; r != nil && p.awaited.who[m.from] {
+		delete(p.awaited.who, m.from)
+		p.awaited.heard++
+		if p.awaited.enough() {
+			close(p.awaited.done)
+			p.awaited = nil
+		}
+	}
+}
+
+// takers are the members whose word a leave waits for.
+type takers struct {
+	who     map[string]bool // those that did not say it yet
+	servers map[string]bool // of them, those that must
+	heard   int
+	done    chan struct{} // closed when that is enough
+}
+
+// newTakers are all members that may hear this one. The mutex is held.
+func (p *Pool) newTakers() *takers {
+	t := &takers{who: map[string]bool{}, servers: map[string]bool{}, done: make(chan struct{})}
+	for _, r := range p.others() {
+		t.who[r.name] = true
+		if r.isServer() && r.status == Alive {
+			t.servers[r.name] = true
+		}
+	}
+	return t
+}
+
+// enough reports whether all servers heard it, or anybody if there are none: the
+// servers write it down.
+func (t *takers) enough() bool {
+	for name := range t.servers {
+		if t.who[name] {
+			return false
+		}
+	}
+	return t.heard > 0
 }
 
 // receiveAlive takes a member's contradiction to all that was said of it. The

@@ -234,7 +234,7 @@ func (p *Pool) exchange(now time.Time) exchange {
 	e := exchange{clock: p.clock, name: p.name, life: p.life}
 	var told []*record
 	for _, r := range p.table {
-		if r.name != p.name && (!r.answers || r.leaveAt > 0) {
+		if r.name != p.name && (!r.answers || r.down || r.leaveAt > 0) {
 			told = append(told, r)
 		}
 	}

@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -32,6 +33,8 @@ type transport struct {
 	screen    packetScreen
 	budget    streamBudget
 	closing   sync.Once
+	ctx       context.Context // of what was dialed; ends with the transport
+	cancel    context.CancelFunc
 }
 
 var _ memberlist.NodeAwareTransport = (*transport)(nil)
@@ -69,6 +72,7 @@ func (t *transport) start() {
 	t.streams = make(chan net.Conn)
 	t.places = make(chan struct{}, maxExchanges)
 	t.done = make(chan struct{})
+	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.budget.open = map[*streamConn]struct{}{}
 	t.group.Go(t.readPackets)
 	t.group.Go(t.acceptStreams)
@@ -138,17 +142,36 @@ func (t *transport) dial(to netip.AddrPort, timeout time.Duration) (net.Conn, er
 			return nil, err
 		}
 	}
-	conn, err := (&net.Dialer{Timeout: timeout}).Dial("tcp", to.String())
-	if err != nil || t.filter == nil {
-		return conn, err
+	plain, err := (&net.Dialer{Timeout: timeout}).DialContext(t.ctx, "tcp", to.String())
+	if err != nil {
+		return nil, err
+	}
+	conn := &dialedConn{Conn: plain}
+	conn.forget = context.AfterFunc(t.ctx, func() { _ = plain.Close() })
+	if t.filter == nil {
+		return conn, nil
 	}
 	return &filteredConn{Conn: conn, filter: t.filter, from: t.advertise, to: to}, nil
+}
+
+// dialedConn is a connection that this agent opened: it is cut when the transport
+// ends, so that nobody waits for an answer that would be of no use.
+type dialedConn struct {
+	net.Conn
+	forget func() bool
+}
+
+// Close closes it.
+func (c *dialedConn) Close() error {
+	c.forget()
+	return c.Conn.Close()
 }
 
 // Shutdown closes the sockets and waits for those who read from them.
 func (t *transport) Shutdown() error {
 	t.closing.Do(func() {
 		close(t.done)
+		t.cancel()
 		_ = t.tcp.Close()
 		_ = t.udp.Close()
 		t.budget.close()

@@ -57,6 +57,10 @@ const (
 	// some 20 KB.
 	DefaultConns = 10000
 
+	// flushTime is how long the answers of the last calls have to get on their way
+	// when a server stops.
+	flushTime = 500 * time.Millisecond
+
 	// MaxMessageBytes is the largest message of a request; longer ones are cut.
 	// It bounds what a server keeps of a request that is still on its way.
 	MaxMessageBytes = 64 << 10

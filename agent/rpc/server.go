@@ -142,6 +142,27 @@ func (s *Server) Run(ctx context.Context) error {
 	return errors.Join(err, s.end(served, short))
 }
 
+// quiet is closed when no call was under way for flushTime, unless ended is before.
+func (s *Server) quiet(ended <-chan struct{}) <-chan struct{} {
+	quiet := make(chan struct{})
+	go func() {
+		look := time.NewTicker(flushTime / 10)
+		defer look.Stop()
+		for looks := 0; looks < 10; {
+			select {
+			case <-ended:
+				return
+			case <-look.C:
+			}
+			if looks++; s.calls.Load() > 0 {
+				looks = 0
+			}
+		}
+		close(quiet)
+	}()
+	return quiet
+}
+
 // end stops the Server in the order that Run promises.
 func (s *Server) end(served <-chan error, short <-chan struct{}) error {
 	s.mu.Lock()
@@ -167,6 +188,11 @@ func (s *Server) end(served <-chan error, short <-chan struct{}) error {
 	defer timer.Stop()
 	select {
 	case <-graceful:
+	case <-s.quiet(graceful):
+		// What is left are connections whose other end does not close them: it may
+		// not even hear that it should.
+		s.cut()
+		s.grpc.Stop()
 	case <-timer.C:
 		s.cfg.Logger.Warn("calls did not end in time: cutting their connections", "calls", s.calls.Load(), "limit", s.cfg.StopTimeout)
 		s.cut()
