@@ -215,7 +215,7 @@ func (a *Agent) openBackend() error {
 		measure:    a.telemetry.Command,
 	}
 	for i := range a.backend.indexes {
-		a.backend.indexes[i].ask = func() (uint64, error) { return a.backend.committed(i == 1) }
+		a.backend.indexes[i].ask = func(ctx context.Context) (uint64, error) { return a.backend.committed(ctx, i == 1) }
 	}
 	return nil
 }

@@ -478,12 +478,12 @@ func again(err error) bool {
 }
 
 // committed asks the leader how far the log is committed.
-func (b *backend) committed(confirmed bool) (uint64, error) {
+func (b *backend) committed(ctx context.Context, confirmed bool) (uint64, error) {
 	id, err := b.livingLeader()
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), indexLimit)
+	ctx, cancel := context.WithTimeout(ctx, indexLimit)
 	defer cancel()
 	ctx, cancel = b.whileLeads(ctx, id, 0)
 	defer cancel()

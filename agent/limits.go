@@ -89,8 +89,15 @@ const (
 	// retryPause is between two looks for a leader, or for a server that answers.
 	retryPause = 50 * time.Millisecond
 	// roundGather is how long a shared question waits for those who shared the last
-	// one: less than a round trip between machines of one site.
-	roundGather = 500 * time.Microsecond
+	// one, and roundEnough for how many at most: a question to another process costs
+	// about what it takes to answer one reader, on each side.
+	roundGather = time.Millisecond
+	roundEnough = 32
+	// maxShared is how many questions to servers an agent keeps in mind that
+	// several clients may ask at once, and sharedLooks how many it looks at for one
+	// to forget.
+	maxShared   = 1024
+	sharedLooks = 16
 	// serversFor is how long an agent goes by the servers that it chose last.
 	serversFor = 20 * time.Millisecond
 	// indexLimit bounds the question to the leader for what was committed.

@@ -110,7 +110,7 @@ func newFollower(t *testing.T, query func(ctx context.Context, query []byte, eac
 	}
 	b.remote = &remote{self: "b", calls: scripted{query}, hold: testHold, router: newRouter("b", "dc1", twoServers{}, time.Now)}
 	for i, confirmed := range []bool{false, true} {
-		b.indexes[i].ask = func() (uint64, error) { return b.committed(confirmed) }
+		b.indexes[i].ask = func(ctx context.Context) (uint64, error) { return b.committed(ctx, confirmed) }
 	}
 	follower = &Agent{id: "b", config: &config.Config{Server: true, Datacenter: "dc1", RPCHoldTimeout: testHold}, backend: b, node: b.node, machine: b.machine, remote: b.remote}
 	return follower, leader, func() {

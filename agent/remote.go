@@ -32,8 +32,9 @@ type remote struct {
 	most atomic.Int64
 	// rate bounds how often the servers are asked.
 	rate bucket
-	// learned are answers that servers gave.
+	// learned are answers that servers gave, and shared what is being asked.
 	learned learned
+	shared  shared
 
 	mu     sync.Mutex
 	chosen []string // what the router said last, and when
@@ -86,29 +87,11 @@ func (r *remote) bound(ctx context.Context, wait time.Duration) (context.Context
 	return context.WithCancel(ctx)
 }
 
-// ask has a server answer q.
-func (r *remote) ask(ctx context.Context, o mvcc.ReadOptions, q any) (any, mvcc.Meta, error) {
-	data, err := state.EncodeQuery(q)
-	if err != nil {
-		return nil, mvcc.Meta{}, err
-	}
-	_, keep := memoKey(q)
-	a := r.find(ctx, o, data, keep && len(data) <= maxMemoKey)
-	if a.err != nil {
-		return nil, a.reply.Meta, a.err
-	}
-	if a.reply.Same {
-		return a.had.value, a.reply.Meta, nil
-	}
-	value, err := state.DecodeAnswer(q, a.reply.Body)
-	if err == nil && keep {
-		r.learned.keep(data, &learnedAnswer{server: a.id, stamp: a.stamp, value: value, size: len(a.reply.Body)})
-	}
-	return value, a.reply.Meta, err
-}
-
 // query has any server answer, another one if the first cannot.
 func (r *remote) query(ctx context.Context, o mvcc.ReadOptions, query []byte) (rpc.Reply, error) {
+	if err := r.admit(); err != nil {
+		return rpc.Reply{}, err
+	}
 	a := r.find(ctx, o, query, false)
 	return a.reply, a.err
 }
@@ -116,9 +99,6 @@ func (r *remote) query(ctx context.Context, o mvcc.ReadOptions, query []byte) (r
 // find is query for one whose answer is kept, if keep says so: a server may then
 // answer that it is the one which is known.
 func (r *remote) find(ctx context.Context, o mvcc.ReadOptions, query []byte, keep bool) answered {
-	if err := r.admit(); err != nil {
-		return answered{err: err}
-	}
 	began := time.Now()
 	wait := o.Wait
 	for {

@@ -12,7 +12,7 @@ import (
 // as many as took part in the last one, and nobody waits who is alone. Set ask
 // before use.
 type rounds[T any] struct {
-	ask func() (T, error)
+	ask func(ctx context.Context) (T, error)
 
 	mu      sync.Mutex
 	running bool
@@ -36,6 +36,13 @@ type oneRound[T any] struct {
 // join waits for the answer to a question that was put after join was called.
 func (r *rounds[T]) join(ctx context.Context) (T, error) {
 	r.mu.Lock()
+	if !r.running && !r.gathers() {
+		// Whoever is alone asks himself.
+		r.running = true
+		r.mu.Unlock()
+		defer r.alone()
+		return r.ask(ctx)
+	}
 	if r.next == nil {
 		r.next = &oneRound[T]{done: make(chan struct{})}
 	}
@@ -58,6 +65,32 @@ func (r *rounds[T]) join(ctx context.Context) (T, error) {
 	}
 }
 
+// gathers reports whether more than one is expected to ask; r.mu is held.
+func (r *rounds[T]) gathers() bool {
+	return r.expected > 1 && time.Since(r.ended) <= roundGather
+}
+
+// alone ends a question that one asked himself, and sees to it that those are
+// answered who came meanwhile.
+func (r *rounds[T]) alone() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.expected, r.ended = 1, time.Now()
+	if r.next == nil {
+		r.running = false
+		return
+	}
+	r.expected += r.next.joined
+	go r.run()
+}
+
+// busy reports whether somebody asks, or waits.
+func (r *rounds[T]) busy() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.running
+}
+
 // run asks until nobody waits.
 func (r *rounds[T]) run() {
 	for {
@@ -70,7 +103,7 @@ func (r *rounds[T]) run() {
 		if now == nil {
 			return
 		}
-		now.value, now.err = r.ask()
+		now.value, now.err = r.ask(context.Background())
 		r.mu.Lock()
 		r.expected, r.ended = now.joined, time.Now()
 		if r.next != nil {
@@ -85,13 +118,13 @@ func (r *rounds[T]) run() {
 // one.
 func (r *rounds[T]) gather() {
 	r.mu.Lock()
-	next := r.next
-	if next == nil || next.joined >= r.expected || time.Since(r.ended) > roundGather {
+	next, expected := r.next, min(r.expected, roundEnough)
+	if next == nil || next.joined >= expected || time.Since(r.ended) > roundGather {
 		r.mu.Unlock()
 		return
 	}
 	full := make(chan struct{})
-	next.awaited, next.full = r.expected, full
+	next.awaited, next.full = expected, full
 	r.mu.Unlock()
 	timer := time.NewTimer(roundGather)
 	defer timer.Stop()

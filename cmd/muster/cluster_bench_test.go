@@ -38,17 +38,17 @@ type question struct {
 }
 
 // asking opens connections to an address and returns a run of some time on them,
-// which says how often was asked.
-func asking(b *testing.B, network, address string, text []byte) func(time.Duration) int {
+// which says how often was asked. The texts go round among the connections.
+func asking(b *testing.B, network, address string, texts ...[]byte) func(time.Duration) int {
 	b.Helper()
 	var all []*question
-	for range askers {
+	for i := range askers {
 		c, err := net.Dial(network, address)
 		if err != nil {
 			b.Fatal(err)
 		}
 		b.Cleanup(func() { c.Close() })
-		all = append(all, &question{Conn: c, in: bufio.NewReaderSize(c, 64<<10), bytes: slices.Clone(text), reply: make([]byte, dns.MaxMsgSize)})
+		all = append(all, &question{Conn: c, in: bufio.NewReaderSize(c, 64<<10), bytes: slices.Clone(texts[i%len(texts)]), reply: make([]byte, dns.MaxMsgSize)})
 	}
 	ask := (*question).askHTTP
 	if network == "udp" {
@@ -231,6 +231,9 @@ func benchFleet(b *testing.B) (f *fleet, leader *vessel) {
 		}
 	}
 	put("/v1/kv/bench", strings.Repeat("v", 256))
+	for i := range askers {
+		put(fmt.Sprintf("/v1/kv/bench/%d", i), strings.Repeat("v", 256))
+	}
 	for _, instances := range []int{3, 50} {
 		for i := range instances {
 			put("/v1/catalog/register", fmt.Sprintf(`{"Node": "of%d-%d", "Address": "10.0.%[1]d.%d",
@@ -242,6 +245,17 @@ func benchFleet(b *testing.B) (f *fleet, leader *vessel) {
 	return f, leader
 }
 
+// everyTarget fills in a target for each of those who ask.
+func everyTarget(pattern string) (texts [][]byte) {
+	if !strings.Contains(pattern, "%d") {
+		return [][]byte{getting(pattern)}
+	}
+	for i := range askers {
+		texts = append(texts, getting(fmt.Sprintf(pattern, i)))
+	}
+	return texts
+}
+
 // BenchmarkClusterReads reads by default consistency from the leader, from a
 // follower, from all servers and from a client agent, in turns, and says what one
 // read takes of the processes of the cluster. CPU of a kind of read is the median
@@ -251,12 +265,13 @@ func BenchmarkClusterReads(b *testing.B) {
 	follower, client := f.followers(leader)[0], f.clients[0]
 	for _, c := range []struct{ name, target string }{
 		{"key", "/v1/kv/bench"},
+		{"keys", "/v1/kv/bench/%d"}, // each who asks has his own
 		{"health-3", "/v1/health/service/of3?passing"},
 		{"health-50", "/v1/health/service/of50?passing"},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			to := func(v *vessel) func(time.Duration) int {
-				return asking(b, "tcp", v.settings.address(), getting(c.target))
+				return asking(b, "tcp", v.settings.address(), everyTarget(c.target)...)
 			}
 			var three []func(time.Duration) int
 			for _, v := range f.servers {
