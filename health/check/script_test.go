@@ -110,18 +110,18 @@ func TestScriptTimeout(t *testing.T) {
 	mine := newChild(t)
 	d := shell(mine.spawn() + "echo so far; wait")
 	d.Timeout = 300 * time.Millisecond
-	status, output := probe(t, d, nil, 300*time.Millisecond)
+	status, output := probe(t, d, nil, enough)
 	if want := "Timed out (300ms) running check\n\nso far\n"; status != health.Critical || output != want {
 		t.Errorf("got %s, %q, want %q", status, output, want)
 	}
 	mine.gone(t)
 
-	status, output = probe(t, Definition{ScriptArgs: []string{"sleep", "300"}, Timeout: time.Minute}, nil, 100*time.Millisecond)
+	status, output = probe(t, Definition{ScriptArgs: []string{"sleep", "300"}, Timeout: time.Minute}, nil, enough/4)
 	if want := "Timed out (1m0s) running check"; status != health.Critical || output != want {
 		t.Errorf("got %s, %q, want %q", status, output, want)
 	}
 	stubborn := shell("trap '' TERM INT HUP; sleep 300; echo still here")
-	status, output = probe(t, stubborn, nil, 100*time.Millisecond)
+	status, output = probe(t, stubborn, nil, enough/4)
 	expectRun(t, "deaf to signals", status, output, "critical", "Timed out (30s) running check")
 }
 
@@ -139,7 +139,7 @@ func TestScriptStopped(t *testing.T) {
 	mine.pid(t)
 	began := time.Now()
 	r.Stop()
-	if took := time.Since(began); took > CommandWait {
+	if took := time.Since(began); took > plenty {
 		t.Errorf("to stop took %s", took)
 	}
 	mine.gone(t)
