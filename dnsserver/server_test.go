@@ -70,7 +70,7 @@ func TestSockets(t *testing.T) {
 				t.Fatal(err)
 			}
 			for network, address := range map[string]string{"udp": "127.0.0.1:" + port, "tcp": r.tcp} {
-				client := &dns.Client{Net: network, Timeout: 5 * time.Second}
+				client := &dns.Client{Net: network, Timeout: 30 * time.Second}
 				for range 20 {
 					reply, _, err := client.Exchange(question("web.service.consul", "A"), address)
 					if err != nil {
@@ -94,7 +94,7 @@ func TestReplyLeavesFromTheAddressAsked(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A connected socket takes packets from its peer only.
-	client := &dns.Client{Timeout: 5 * time.Second}
+	client := &dns.Client{Timeout: 30 * time.Second}
 	if _, _, err := client.Exchange(question("web.service.consul", "A"), "127.0.0.9:"+port); err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +237,7 @@ func TestSlowLookupsDoNotHoldUpOthers(t *testing.T) {
 		}
 		<-entered
 	}
-	client := &dns.Client{Timeout: 5 * time.Second}
+	client := &dns.Client{Timeout: 30 * time.Second}
 	if _, _, err := client.Exchange(question("web.service.consul", "A"), r.udp); err != nil {
 		t.Error(err)
 	}
@@ -291,7 +291,7 @@ func TestTCPConnectionsAboveTheLimitWait(t *testing.T) {
 		t.Error("a connection above the limit was served")
 	}
 	conns[0].Close()
-	last.SetReadDeadline(time.Now().Add(5 * time.Second))
+	last.SetReadDeadline(time.Now().Add(30 * time.Second))
 	if _, err := readFramed(last, nil); err != nil {
 		t.Errorf("the connection is not served when another one has gone: %v", err)
 	}
