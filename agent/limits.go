@@ -179,6 +179,9 @@ const (
 	// rememberNothing is how long, instead, it is kept that there is nothing.
 	rememberNothing = 20 * time.Second
 	rememberWait    = 5 * time.Minute
+	// rememberLeast is the least that one question waits, however fresh answers have
+	// to be.
+	rememberLeast = time.Second
 	rememberRetry   = 500 * time.Millisecond
 	// joinFirstRetry is the pause after the first attempt to join; it doubles up to
 	// retry_interval.

@@ -34,7 +34,11 @@ type remembered struct {
 	sure    time.Time // when a server last said so
 	current bool      // whether a server is being waited for, and would tell of a change
 	asked   time.Time
+	bound   time.Duration // how old an answer may be, as was asked for last; zero is no bound
 }
+
+// age is how old the answer may be by now. The lock is held.
+func (it *remembered) age() time.Duration { return it.meta.LastContact + time.Since(it.sure) }
 
 var _ dnsserver.Lookup = (*remembering)(nil)
 
@@ -69,7 +73,7 @@ func recall[Q, V any](ctx context.Context, r *remembering, o mvcc.ReadOptions, k
 	if err != nil || len(name) > maxMemoKey {
 		return fn(ctx, o, q)
 	}
-	it, fresh := r.entry(kind + o.Datacenter + "/" + string(name))
+	it, fresh := r.entry(kind+o.Datacenter+"/"+string(name), o.MaxStale)
 	if it == nil {
 		return fn(ctx, o, q)
 	}
@@ -83,25 +87,41 @@ func recall[Q, V any](ctx context.Context, r *remembering, o mvcc.ReadOptions, k
 		return none, mvcc.Meta{}, ctx.Err()
 	}
 	it.mu.Lock()
-	defer it.mu.Unlock()
-	it.asked = time.Now()
-	if it.err != nil {
-		return none, it.meta, it.err
-	}
-	meta := it.meta
-	if !it.current {
-		meta.LastContact = time.Since(it.sure)
-		meta.KnownLeader = false
-		if o.MaxStale > 0 && meta.LastContact > o.MaxStale {
-			return none, meta, &mvcc.Error{Code: mvcc.NoLeader, Text: "no server can be reached, and what was known is " + meta.LastContact.Round(time.Second).String() + " old"}
+	it.asked, it.bound = time.Now(), o.MaxStale
+	value, meta, err, current, age := it.value, it.meta, it.err, it.current, it.age()
+	it.mu.Unlock()
+	late := o.MaxStale > 0 && age > o.MaxStale
+	switch {
+	case err != nil:
+		return none, meta, err
+	case current && late:
+		// The server that is waited for may itself not hear of changes any more.
+		return fn(ctx, o, q)
+	case !current:
+		meta.LastContact, meta.KnownLeader = age, false
+		if late {
+			return none, meta, &mvcc.Error{Code: mvcc.NoLeader, Text: "no server can be reached, and what was known is " + age.Round(time.Second).String() + " old"}
 		}
 	}
-	return it.value.(V), meta, nil
+	return value.(V), meta, nil
 }
 
-// entry returns what is kept under a name, and whether it was made just now; nil
-// if no more can be kept.
-func (r *remembering) entry(name string) (it *remembered, fresh bool) {
+// waitFor is how long a question for a change waits. Where answers may not be old,
+// the server has to say again soon that they are not.
+func waitFor(nothing bool, bound time.Duration) time.Duration {
+	wait := rememberWait
+	if nothing {
+		wait = rememberNothing
+	}
+	if bound > 0 {
+		wait = min(wait, max(bound/2, rememberLeast))
+	}
+	return wait
+}
+
+// entry returns what is kept under a name, and whether it was made just now, for
+// answers no older than bound; nil if no more can be kept.
+func (r *remembering) entry(name string, bound time.Duration) (it *remembered, fresh bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if it, ok := r.kept[name]; ok {
@@ -110,7 +130,7 @@ func (r *remembering) entry(name string) (it *remembered, fresh bool) {
 	if len(r.kept) >= maxRemembered || r.ctx.Err() != nil {
 		return nil, false
 	}
-	it = &remembered{ready: make(chan struct{}), asked: time.Now()}
+	it = &remembered{ready: make(chan struct{}), asked: time.Now(), bound: bound}
 	r.kept[name] = it
 	return it, true
 }
@@ -138,16 +158,14 @@ func isNothing(value any) bool {
 // follow keeps one answer true until nobody asks for it any more.
 func follow[Q, V any](r *remembering, it *remembered, name string, o mvcc.ReadOptions, q Q, fn asking[Q, V]) {
 	defer r.forget(name)
-	o.MaxStale = 0
 	first, nothing := true, false
+	bound := o.MaxStale
+	o.MaxStale = 0
 	index := uint64(0)
 	for r.ctx.Err() == nil {
 		o.Index, o.Wait = index, 0
 		if index > 0 {
-			o.Wait = rememberWait
-			if nothing {
-				o.Wait = rememberNothing
-			}
+			o.Wait = waitFor(nothing, bound)
 		}
 		value, meta, err := fn(r.ctx, o, q)
 		it.mu.Lock()
@@ -170,6 +188,7 @@ func follow[Q, V any](r *remembering, it *remembered, name string, o mvcc.ReadOp
 			keep = rememberNothing
 		}
 		idle := time.Since(it.asked) > keep
+		bound = it.bound
 		it.mu.Unlock()
 		if first {
 			close(it.ready)
