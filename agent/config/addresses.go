@@ -287,6 +287,9 @@ func (r *resolver) client(what, name string, port int, unix bool) (at []listener
 			if !filepath.IsAbs(socket) {
 				r.fail(path, " must have the whole path of a socket as in \"unix:///run/muster.sock\", but is %q", shorten(word))
 			}
+			if len(socket) > MaxSocketPath {
+				r.fail(path, ": the path of a socket has %d bytes, %d are possible: %q", len(socket), MaxSocketPath, shorten(socket))
+			}
 			sockets = append(sockets, word)
 			continue
 		}

@@ -102,6 +102,10 @@ func (r *resolver) gossip() {
 	c.EncryptVerifyIncoming = r.yes("encrypt_verify_incoming")
 	c.EncryptVerifyOutgoing = r.yes("encrypt_verify_outgoing")
 	c.SerfLANAllowed = r.networks("serf_lan_allowed_cidrs")
+	if own := c.AdvertiseAddr; own.IsValid() && len(c.SerfLANAllowed) > 0 && len(c.SerfLANAllowed) == len(r.list("serf_lan_allowed_cidrs")) &&
+		!slices.ContainsFunc(c.SerfLANAllowed, func(p netip.Prefix) bool { return p.Contains(own) }) {
+		r.fail("serf_lan_allowed_cidrs", " has no network that this agent's own address is in, which is %s (see advertise_addr)", own)
+	}
 	c.SerfLANAddr = r.address("serf_lan")
 	if r.text("serf_lan") == "" {
 		c.SerfLANAddr = c.BindAddr

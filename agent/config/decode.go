@@ -70,8 +70,16 @@ func (d *decoder) unknown(n *node, m member, path string, s *shape, f *field) {
 		// A label stands where the object would begin.
 		block := strings.TrimSuffix(path, "."+shorten(m.key))
 		hint = fmt.Sprintf(" (blocks have no labels: write %s { … }, with the name in it)", block)
+	case strings.Contains(m.key, ".") && table.paths[strings.ToLower(m.key)] != nil:
+		// A path is how messages name a key, and not how it is written.
+		object, name, _ := strings.Cut(strings.ToLower(m.key), ".")
+		hint = fmt.Sprintf(" (write %s { %s = … }%s)", object, strings.ReplaceAll(name, ".", " { "), strings.Repeat(" }", strings.Count(name, ".")))
 	default:
-		if near := table.nearest(s, m.key); near != "" {
+		near := table.nearest(s, m.key)
+		if of := table.paths["service."+strings.ToLower(m.key)]; s == table.root && of != nil && (near == "" || strings.HasPrefix(near, "check.")) {
+			near = of.key.Path // a service without the object around it
+		}
+		if near != "" {
 			if strings.HasPrefix(near, "check.") && strings.HasPrefix(path, "service") {
 				near = "service." + near
 			}
@@ -165,6 +173,9 @@ func (d *decoder) wants(n *node, path string, k kind) bool {
 		return true
 	}
 	what := n.kind.String()
+	if k == objectNode && n.kind == listNode && (path == "service" || path == "check") {
+		what += fmt.Sprintf("; for several use %ss", path)
+	}
 	if n.kind == stringNode || n.kind == numberNode {
 		what += fmt.Sprintf(" (%s)", strconv.Quote(shorten(n.text)))
 	}

@@ -424,8 +424,10 @@ func (s record) check(unnamed string) (*check.Definition, error) {
 // missing says what a check lacks that has no interval, or is of no kind.
 func missing(d *check.Definition) string {
 	switch {
-	case d.Interval > 0 && d.TTL > 0 || d.TTL > 0 && d.Kind() != check.TTL:
+	case d.Interval > 0 && d.TTL > 0:
 		return ""
+	case d.TTL > 0 && d.Kind() != check.TTL && d.Kind() != check.Alias:
+		return " (ttl has no place beside " + d.Kind() + ": this check runs by itself, and needs interval in its stead)"
 	case d.Kind() == "" && d.DockerContainerID != "":
 		return " (docker_container_id needs args: the command to run in the container)"
 	case d.Kind() == "":

@@ -31,6 +31,14 @@ const (
 	// MaxDomain is the length of a whole DNS name as text, without the last dot
 	// (RFC 1035 §2.3.4 counts the lengths of the labels too).
 	MaxDomain = 253
+	// MaxNodeName is the longest name of a node, in bytes: gossip carries no more.
+	MaxNodeName = 255
+	// MaxDatacenter is the longest name of a datacenter, in bytes. Gossip carries 512
+	// bytes of all that a member says of itself, and this is in them.
+	MaxDatacenter = 128
+	// MaxSocketPath is the longest path of a unix socket, in bytes, that Linux has
+	// (unix(7)).
+	MaxSocketPath = 107
 	// MaxPort is the largest port of TCP and UDP.
 	MaxPort = 65535
 	// MaxRaftMultiplier is the largest performance.raft_multiplier.

@@ -301,7 +301,7 @@ func TestCompare(t *testing.T) {
 	}
 	started := with("node_meta { a = \"1\" }\ndatacenter = \"x\"\nencrypt = \"MDEyMzQ1Njc4OWFiY2RlZg==\"\nservice { name = \"a\" }\nservices { name = \"b\" }\ncheck { id = \"c\", ttl = \"1s\" }")
 	running := with("node_meta { a = \"1\" }\ndatacenter = \"y\"\nservice { name = \"a\" }\nservices { name = \"b\" }\ncheck { id = \"c\", ttl = \"1s\" }")
-	next := with("node_meta { a = \"2\" }\ndatacenter = \"y\"\nlog_level = \"warn\"\nserf_lan_allowed_cidrs = [\"10.0.0.0/8\"]\ndns_config { node_ttl = \"5s\" }\n" +
+	next := with("node_meta { a = \"2\" }\ndatacenter = \"y\"\nlog_level = \"warn\"\nserf_lan_allowed_cidrs = [\"127.0.0.0/8\"]\ndns_config { node_ttl = \"5s\" }\n" +
 		"services = [{ name = \"b\", port = 7 }, { name = \"d\" }]\ncheck { id = \"c\", ttl = \"1s\" }\nwatches { type = \"nodes\", args = [\"x\"] }")
 	show := func(changes []Change) []string {
 		var lines []string
@@ -322,7 +322,7 @@ func TestCompare(t *testing.T) {
 	if got, want := show(report.Restart), []string{
 		`datacenter: from "x" to "y"`,
 		`encrypt: it is another one`,
-		`serf_lan_allowed_cidrs: from unset to ["10.0.0.0/8"]`,
+		`serf_lan_allowed_cidrs: from unset to ["127.0.0.0/8"]`,
 	}; !slices.Equal(got, want) {
 		t.Errorf("restart %q, want %q", got, want)
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/net/http/httpguts"
+
 	"github.com/muster-sd/muster/catalog"
 	"github.com/muster-sd/muster/health/check"
 )
@@ -168,6 +170,8 @@ func (r *resolver) datacenter(path, name string) {
 		r.fail(path, " must not be empty")
 	case strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") != "":
 		r.fail(path, " may have letters, digits, - and _ only, but is %q", shorten(name))
+	case len(name) > MaxDatacenter:
+		r.fail(path, " has %d bytes, %d are possible: %q", len(name), MaxDatacenter, shorten(name))
 	case !isLabel(name):
 		r.note(path, " = %q is no label of a DNS name, so it cannot be used in DNS", shorten(name))
 	}
@@ -188,6 +192,8 @@ func (r *resolver) nodeName() {
 		r.fail("node_name", " must not be empty")
 	case strings.ContainsRune(name, 0):
 		r.fail("node_name", " must not have a zero byte")
+	case len(name) > MaxNodeName:
+		r.fail("node_name", " has %d bytes, %d are possible: %q", len(name), MaxNodeName, shorten(name))
 	case !isLabel(name):
 		r.note("node_name", " = %q is no label of a DNS name (at most %d letters, digits and -), so the node cannot be found in DNS", shorten(name), MaxLabel)
 	}
@@ -313,6 +319,11 @@ func (r *resolver) domain(path string) string {
 func (r *resolver) http() {
 	c := r.out
 	c.HTTPResponseHeaders = r.pairs("http_config.response_headers")
+	for _, name := range slices.Sorted(maps.Keys(c.HTTPResponseHeaders)) {
+		if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(c.HTTPResponseHeaders[name]) {
+			r.warn(r.in["http_config.response_headers"].entry(name), "http_config.response_headers: %q = %q has no effect, because it is no header that HTTP can send", shorten(name), shorten(c.HTTPResponseHeaders[name]))
+		}
+	}
 	c.HTTPBlockEndpoints = r.list("http_config.block_endpoints")
 	c.HTTPMaxHeaderBytes = r.number("http_config.max_header_bytes")
 	c.DisableHTTPUnprintableCharFilter = r.yes("disable_http_unprintable_char_filter")

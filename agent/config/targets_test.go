@@ -56,6 +56,7 @@ func TestHopelessDefinitions(t *testing.T) {
 		{"address that is none", `service { name = "a", address = "10.0.0.256" }`, `service.address = "10.0.0.256" is neither an IP address nor a name that DNS can have`},
 		{"address with a space", `service { name = "a", address = "10.0.0.1 " }`, `is neither an IP address nor a name that DNS can have`},
 		{"tagged address with a port", `service { name = "a", tagged_addresses { lan { address = "x:1" } } }`, `1:40: service "a": service.tagged_addresses.lan.address = "x:1" must not have a port`},
+		{"header that cannot be sent", `http_config { response_headers {| "X Y" = "z" } }`, `2:2: http_config.response_headers: "X Y" = "z" has no effect, because it is no header that HTTP can send`},
 		{"address by name", `service { name = "a", address = "db_1.example.com.", tagged_addresses { wan { address = "x.example" } } }`, ``},
 	}
 	for _, test := range tests {
