@@ -95,6 +95,7 @@ type Agent struct {
 	mux       *rpc.Mux
 	rpcServer *rpc.Server
 	autopilot leader.Autopilot
+	founder   *founder
 
 	joined    atomic.Pointer[[16]byte] // the cluster of a client agent
 	rpcClient *rpc.Client
@@ -273,12 +274,7 @@ func (a *Agent) openConsensus() error {
 		Listener: a.mux.Calls(), Short: a.mux.Short(), Handler: calls{a}, Logger: a.part("server.rpc"),
 		StopTimeout: max(minDrain, min(c.LeaveDrainTime, stopLimit/2)),
 	})
-	if c.Bootstrap || c.Dev {
-		if _, err := node.Bootstrap(); err != nil {
-			return fmt.Errorf("cannot begin as the only server: %w", err)
-		}
-	}
-	return nil
+	return a.openFounder()
 }
 
 // keepID writes the node's ID down, if anything is kept.

@@ -2,26 +2,68 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/muster-sd/muster/agent/gossip"
+	"github.com/muster-sd/muster/agent/rpc"
+	"github.com/muster-sd/muster/kv/mvcc"
 )
 
+// openFounder makes what the first configuration comes from. A server in bootstrap
+// mode that knows of nobody else begins at once.
+func (a *Agent) openFounder() error {
+	a.founder = &founder{
+		id: a.id, expects: a.config.BootstrapExpect, look: a.electorate, ask: a.askFounder, node: foundingRaft{a},
+		woken: make(chan struct{}, 1), searched: make(chan struct{}),
+		say: func(servers string) { a.part("server").Info("a new cluster begins", "servers", servers) },
+	}
+	if a.beginsAlone() && !a.mayFindOthers() {
+		return a.begins()
+	}
+	return nil
+}
+
+// beginsAlone reports whether this server is to be the first by itself.
+func (a *Agent) beginsAlone() bool { return a.config.Server && (a.config.Bootstrap || a.config.Dev) }
+
+// begins makes this server the only one of a new cluster, if it has no data.
+func (a *Agent) begins() error {
+	if _, err := a.node.Bootstrap(); err != nil {
+		return fmt.Errorf("cannot begin as the only server: %w", err)
+	}
+	return nil
+}
+
+// mayFindOthers reports whether the agent has addresses of others.
+func (a *Agent) mayFindOthers() bool {
+	if len(a.config.RetryJoin) > 0 {
+		return true
+	}
+	if a.config.DataDir == "" {
+		return false
+	}
+	_, err := os.Stat(filepath.Join(a.config.DataDir, memberFile))
+	return err == nil
+}
+
 // expect waits until as many servers as are expected have found each other, and
-// makes them the first voters of a cluster. It ends when this server has a
-// configuration, however it came by it.
-//
-// One of them, with the lowest ID, writes the first configuration. The others
-// take the same one over when all servers in it say that nothing was ever
-// committed, and nobody has another one: so one that lost its memory is not
-// mistaken for one that never had any. Where exactly as many servers start as are
-// expected, two first configurations cannot come about.
+// makes them the first voters of a cluster: see [founder]. It ends when this server
+// has a configuration, however it came by it.
 func (a *Agent) expect(ctx context.Context) error {
-	if !a.config.Server || a.config.BootstrapExpect < 2 {
+	try := a.founder.try
+	switch {
+	case a.beginsAlone():
+		try = a.tryAlone(time.Now())
+	case a.config.BootstrapExpect < 2:
 		return nil
 	}
 	changed, cancel := a.pool.Subscribe()
@@ -30,102 +72,149 @@ func (a *Agent) expect(ctx context.Context) error {
 	defer look.Stop()
 	said := ""
 	for len(a.node.Peers()) == 0 {
-		text := a.tryExpect(ctx)
-		if text != "" && text != said {
+		if err := try(ctx); err != nil && err.Error() != said && ctx.Err() == nil {
+			said = err.Error()
 			level := slog.LevelInfo
-			if strings.HasPrefix(text, disagree) {
+			switch {
+			case errors.Is(err, errDisagree), errors.Is(err, errVoid):
 				level = slog.LevelError
+			case errors.Is(err, errBeganBefore):
+				level = slog.LevelWarn
 			}
-			a.part("server").Log(ctx, level, text)
-			said = text
+			a.part("server").Log(ctx, level, said)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
 		case <-look.C:
+		case <-a.founder.woken:
 		}
 	}
 	return nil
 }
 
-// disagree begins the line about servers that do not expect the same.
-const disagree = "the servers do not expect the same number, so none of them begins a cluster: "
-
-// tryExpect makes the first configuration if that can be done now, and says why
-// it cannot.
-func (a *Agent) tryExpect(ctx context.Context) string {
+// electorate is what this server sees of the servers of its datacenter.
+func (a *Agent) electorate() (out electorate) {
 	want := strconv.Itoa(a.config.BootstrapExpect)
-	var ids []string
-	for _, m := range a.pool.Members() {
-		if !m.IsServer() || m.Tags["dc"] != a.config.Datacenter || m.Status != gossip.Alive {
+	for _, m := range a.livingServers() {
+		switch expects := m.Tags["expect"]; {
+		case m.ID == a.id, expects == want:
+			out.expecting = append(out.expecting, m.ID)
 			continue
+		case m.Tags["bootstrap"] != "":
+			out.begins = m.Name
+		case expects != "":
+			out.disagrees = m.Name + " expects " + strconv.Quote(expects)
 		}
-		if m.Tags["bootstrap"] != "" {
-			return "a member has bootstrap mode, so this server waits to be added: " + m.Name
-		}
-		if got := m.Tags["expect"]; got != want {
-			return disagree + m.Name + " expects " + strconv.Quote(got) + ", this server " + want
-		}
-		ids = append(ids, m.ID)
+		// One that expects nothing is added by the leader later.
+		out.others = append(out.others, m.ID)
 	}
-	if len(ids) < a.config.BootstrapExpect {
-		return "waiting for servers: " + strconv.Itoa(len(ids)) + " of " + want + " are here"
-	}
-	slices.Sort(ids)
-	stats := map[string]peerStats{}
-	for _, id := range ids {
-		limited, cancel := context.WithTimeout(ctx, statsLimit)
-		s, err := a.statsOf(limited, id)
-		cancel()
-		if err != nil {
-			return "a server does not say whether it belongs to a cluster: " + err.Error()
-		}
-		stats[id] = s
-	}
-	if voters := begun(stats); voters != nil {
-		if !slices.Contains(voters, a.id) || !untouched(voters, stats) || !allAgree(voters, stats) {
-			return "a cluster is there already: this server waits for its leader to add it"
-		}
-		ids = voters
-	} else if ids[0] != a.id {
-		return "" // the first one begins
-	}
-	if _, err := a.node.BootstrapServers(ids); err != nil {
-		return "cannot begin a cluster: " + err.Error()
-	}
-	a.part("server").Info("a new cluster begins", "servers", ids)
-	return ""
+	slices.Sort(out.expecting)
+	out.expecting = slices.Compact(out.expecting)
+	return out
 }
 
-// allAgree reports whether every server that has a configuration has this one.
-func allAgree(voters []string, stats map[string]peerStats) bool {
-	for _, s := range stats {
-		if len(s.Voters) > 0 && !slices.Equal(s.Voters, voters) {
-			return false
-		}
-	}
-	return true
+// livingServers lists the servers of this datacenter that live.
+func (a *Agent) livingServers() []gossip.Member {
+	return slices.DeleteFunc(a.pool.Members(), func(m gossip.Member) bool {
+		return !m.IsServer() || m.Tags["dc"] != a.config.Datacenter || m.Status != gossip.Alive
+	})
 }
 
-// begun returns the voters of a configuration that one of the servers has, or nil.
-func begun(stats map[string]peerStats) []string {
-	for _, s := range stats {
-		if len(s.Voters) > 0 {
-			return s.Voters
+// errBeganBefore says that a server in bootstrap mode finds a cluster.
+var errBeganBefore = errors.New("bootstrap mode is set, but there is a cluster already: this server begins no other, and waits for the leader to add it")
+
+// tryAlone returns what a server in bootstrap mode does that has addresses of
+// others: it looks whether they are a cluster before it begins one.
+func (a *Agent) tryAlone(since time.Time) func(context.Context) error {
+	return func(ctx context.Context) error {
+		var ids []string
+		first := a.id
+		for _, m := range a.livingServers() {
+			if m.ID == a.id {
+				continue
+			}
+			ids = append(ids, m.ID)
+			if m.Tags["bootstrap"] != "" {
+				first = min(first, m.ID)
+			}
 		}
+		answers, err := a.founder.askAll(ctx, ids, foundingCall{Op: foundLook})
+		for _, answer := range answers {
+			if len(answer.Voters) > 0 {
+				return fmt.Errorf("%w (its servers: %s)", errBeganBefore, strings.Join(answer.Voters, ", "))
+			}
+		}
+		switch looked := time.Since(since); {
+		case err != nil:
+			return fmt.Errorf("bootstrap mode is set, but a server does not say whether it belongs to a cluster: %w", err)
+		case first != a.id:
+			return fmt.Errorf("bootstrap mode is set at several servers: server %s begins, and this one waits for it", first)
+		case looked < aloneLook, looked < aloneLimit && !a.founder.hasSearched():
+			return errors.New("bootstrap mode is set, and other agents are known: looking for a cluster before this server begins one")
+		}
+		a.part("server").Info("no server of a cluster was found, so this server begins one", "retry_join", a.config.RetryJoin)
+		return a.begins()
 	}
-	return nil
 }
 
-// untouched reports whether all voters of a first configuration are there and have
-// nothing in their logs but it: nothing was ever committed, and no vote counts.
-func untouched(voters []string, stats map[string]peerStats) bool {
-	for _, id := range voters {
-		s, ok := stats[id]
-		if !ok || s.LastIndex > 1 || len(s.Voters) > 0 && !slices.Equal(s.Voters, voters) {
-			return false
+// hasSearched reports whether all addresses were tried to join once.
+func (f *founder) hasSearched() bool {
+	select {
+	case <-f.searched:
+		return true
+	default:
+		return false
+	}
+}
+
+// askFounder asks another server about the first configuration.
+func (a *Agent) askFounder(ctx context.Context, id string, call foundingCall) (out foundingAnswer, err error) {
+	query, err := json.Marshal(call)
+	if err != nil {
+		return out, err
+	}
+	err = a.remote.callJSON(ctx, id, append([]byte{callFound}, query...), &out)
+	return out, err
+}
+
+// founds answers such a question.
+func (a *Agent) founds(body []byte, send func(rpc.Reply) error) error {
+	call, err := parseFounding(body)
+	if err != nil {
+		return &mvcc.Error{Code: mvcc.Invalid, Text: err.Error()}
+	}
+	answer, err := a.founder.answer(call)
+	if err != nil {
+		return err
+	}
+	return sendJSON(send, answer)
+}
+
+// foundingRaft is what a founder needs of this server's Raft.
+type foundingRaft struct{ a *Agent }
+
+// Voters lists the voters of its configuration.
+func (r foundingRaft) Voters() (ids []string) {
+	for _, p := range r.a.node.Peers() {
+		if p.Voter {
+			ids = append(ids, p.ID)
 		}
 	}
-	return true
+	return ids
+}
+
+// LastIndex is that of its log.
+func (r foundingRaft) LastIndex() uint64 { return r.a.node.Stats().LastLogIndex }
+
+// Promise is what was kept last.
+func (r foundingRaft) Promise() []byte { return r.a.node.Promise() }
+
+// KeepPromise keeps one.
+func (r foundingRaft) KeepPromise(b []byte) error { return r.a.node.KeepPromise(b) }
+
+// BootstrapServers makes the first configuration.
+func (r foundingRaft) BootstrapServers(ids []string) (bool, error) {
+	return r.a.node.BootstrapServers(ids)
 }

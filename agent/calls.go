@@ -27,6 +27,7 @@ const (
 	callRestore   byte = 0xE7 // an archive that was uploaded
 	callState     byte = 0xE8 // a snapshot of the leader's view, in pieces
 	callStatus    byte = 0xE9 // who leads, and who takes part
+	callFound     byte = 0xEA // a question about the first configuration, as JSON
 )
 
 // firstCall is the lowest of these numbers.
@@ -146,6 +147,8 @@ func (c calls) self(ctx context.Context, r *rpc.QueryRequest, send func(rpc.Repl
 		return a.stateSent(ctx, body, send)
 	case callStatus:
 		return sendJSON(send, a.statusHere())
+	case callFound:
+		return a.founds(body, send)
 	}
 	return &mvcc.Error{Code: mvcc.Invalid, Text: fmt.Sprintf("the call %#x needs a newer Muster", r.Query[0])}
 }

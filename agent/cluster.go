@@ -208,6 +208,9 @@ func (a *Agent) join(ctx context.Context) error {
 		if addresses := known(c.RetryJoin, a.logger); len(addresses) > 0 {
 			n, err = a.pool.Join(ctx, addresses)
 		}
+		if attempt == 1 && a.founder != nil {
+			close(a.founder.searched)
+		}
 		if n > 0 {
 			a.logger.Info(PhraseJoined, "contacted", n)
 			a.notifyReady()

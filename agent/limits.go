@@ -136,6 +136,19 @@ const (
 	clusterLook = 500 * time.Millisecond
 	// expectInterval is between two looks for the servers of a new cluster.
 	expectInterval = 200 * time.Millisecond
+	// aloneLook is how long a server in bootstrap mode that has addresses of others
+	// looks for a cluster before it begins one, and aloneLimit how long at most if
+	// some of them do not answer.
+	aloneLook  = 3 * time.Second
+	aloneLimit = 10 * time.Second
+	// silentFor is how long a voter has answered nothing that counts as silent when
+	// another one is to be removed: ten election timeouts.
+	silentFor = 5 * time.Second
+	// maxFounders is how many servers may begin a cluster together: more voters than
+	// a handful make it slower, not safer. maxFoundingCall bounds what they ask each
+	// other for that, in bytes.
+	maxFounders     = 100
+	maxFoundingCall = 1 << 20
 	// statsLimit bounds the question to a server for what it is.
 	statsLimit = time.Second
 	// maxEncodedAnswer bounds one answer that is kept for the next agent that asks
@@ -182,7 +195,7 @@ const (
 	// rememberLeast is the least that one question waits, however fresh answers have
 	// to be.
 	rememberLeast = time.Second
-	rememberRetry   = 500 * time.Millisecond
+	rememberRetry = 500 * time.Millisecond
 	// joinFirstRetry is the pause after the first attempt to join; it doubles up to
 	// retry_interval.
 	joinFirstRetry = time.Second

@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -16,6 +17,11 @@ const (
 	freshFile = "fresh"
 	// maxNonceBytes is the most that is read of it.
 	maxNonceBytes = 256
+	// promiseFile holds what the server promised before it had a configuration.
+	promiseFile = "promise"
+	// maxPromiseBytes bounds that, in bytes: it names the servers of a first
+	// configuration, of which there are a handful.
+	maxPromiseBytes = 64 << 10
 )
 
 // freshness is the mark of a server that has no memory of earlier elections: it
@@ -25,8 +31,9 @@ const (
 type freshness struct {
 	dir string // empty keeps the mark in memory
 
-	mu    sync.Mutex
-	nonce string // empty if the server is not fresh
+	mu      sync.Mutex
+	nonce   string // empty if the server is not fresh
+	promise []byte // nil if there is none
 }
 
 // markFresh marks a folder that is being made.
@@ -48,6 +55,9 @@ func readFreshness(dir string) (*freshness, error) {
 		return f, nil
 	case err != nil:
 		return nil, fmt.Errorf("cannot read the mark of a fresh server: %w", err)
+	}
+	if f.promise, err = readLimited(filepath.Join(dir, promiseFile), maxPromiseBytes); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("cannot read what this server promised before it was part of a cluster: %w", err)
 	}
 	// The name alone is the mark. A nonce that a crash has cut off is made anew:
 	// nobody was told the old one.
@@ -74,14 +84,53 @@ func (f *freshness) clear() error {
 		return nil
 	}
 	if f.dir != "" {
-		if err := os.Remove(filepath.Join(f.dir, freshFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
+		// The promise last: it holds for as long as the mark is there.
+		for _, name := range []string{freshFile, promiseFile} {
+			if err := os.Remove(filepath.Join(f.dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
 		}
 		if err := syncFolder(f.dir); err != nil {
 			return err
 		}
 	}
-	f.nonce = ""
+	f.nonce, f.promise = "", nil
+	return nil
+}
+
+// keep keeps a promise, on disk first.
+func (f *freshness) keep(promise []byte) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.nonce == "":
+		return ErrNotFresh
+	case len(promise) > maxPromiseBytes:
+		return fmt.Errorf("a promise has %d bytes, at most %d are possible", len(promise), maxPromiseBytes)
+	}
+	if f.dir != "" {
+		if err := writeFile(f.dir, promiseFile, promise); err != nil {
+			return err
+		}
+	}
+	f.promise = bytes.Clone(promise)
+	return nil
+}
+
+// Promise returns what KeepPromise kept last, or nil.
+func (n *Node) Promise() []byte {
+	n.fresh.mu.Lock()
+	defer n.fresh.mu.Unlock()
+	return n.fresh.promise
+}
+
+// KeepPromise keeps what this server promised to others about the first
+// configuration, for as long as it is fresh: a restart does not lose it. What is
+// in it is the caller's to know. Its error is ErrNotFresh if the server is not.
+func (n *Node) KeepPromise(promise []byte) error {
+	if err := n.fresh.keep(promise); err != nil {
+		return fmt.Errorf("cannot keep a promise: %w", err)
+	}
 	return nil
 }
 
@@ -109,6 +158,9 @@ func (n *Node) Admit(nonce string) error {
 	n.cfg.Logger.Info("this server may vote from now on")
 	return nil
 }
+
+// ErrNotFresh says that a server is part of a cluster, or was.
+var ErrNotFresh = errors.New("this server is not fresh")
 
 // ErrOtherFolder says that a server was to be admitted to elections with a Raft
 // folder that it no longer has.

@@ -1,0 +1,96 @@
+package agent_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/muster-sd/muster/agent/agenttest"
+)
+
+// votes waits until servers are those that vote, and no others.
+func votes(c *agenttest.Cluster, at *agenttest.Agent, t *testing.T, names ...string) {
+	t.Helper()
+	c.Eventually("the servers are as they should be", func() error {
+		var got struct {
+			Servers []struct {
+				Node  string
+				Voter bool
+			}
+		}
+		if err := at.GetJSON(t.Context(), "/v1/operator/raft/configuration?stale", &got); err != nil {
+			return err
+		}
+		voters := map[string]bool{}
+		for _, s := range got.Servers {
+			voters[s.Node] = s.Voter
+		}
+		for _, name := range names {
+			if !voters[name] {
+				return fmt.Errorf("the servers are %+v, %s does not vote", got, name)
+			}
+		}
+		if len(got.Servers) != len(names) {
+			return fmt.Errorf("the servers are %+v", got)
+		}
+		return nil
+	})
+}
+
+func TestMoreServersThanExpectedBeginOneCluster(t *testing.T) {
+	c := agenttest.StartCluster(t, 4, 0, agenttest.HCL(`bootstrap_expect = 2 autopilot { server_stabilization_time = "300ms" }`))
+	votes(c, c.Leader(), t, "s1", "s2", "s3", "s4")
+	sameState(t, c)
+}
+
+func TestServersThatExpectNothingAreNoDisagreement(t *testing.T) {
+	log := &buffer{}
+	c := agenttest.StartCluster(t, 2, 0, agenttest.Log(log), agenttest.HCL(`autopilot { server_stabilization_time = "300ms" }`))
+	c.AddServer("s3", agenttest.Log(log))
+	votes(c, c.Leader(), t, "s1", "s2", "s3")
+	wiped := c.Followers()[0]
+	if wiped.Name == "s3" {
+		wiped = c.Followers()[1]
+	}
+	if err := wiped.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	wiped.Wipe()
+	wiped.Rerun()
+	votes(c, c.Leader(), t, "s1", "s2", "s3")
+	sameState(t, c)
+	if strings.Contains(log.String(), "do not expect the same") {
+		t.Error("a server that expects nothing was taken for one that disagrees")
+	}
+}
+
+// A server in bootstrap mode that lost its data, or was never to be in that mode,
+// begins no cluster of its own beside the one that its addresses lead to.
+func TestBootstrapModeBesideACluster(t *testing.T) {
+	log := &buffer{}
+	c := agenttest.StartCluster(t, 1, 0, agenttest.HCL(`autopilot { server_stabilization_time = "300ms" }`))
+	if err := writeKey(t, c.Leader(), "key", "kept"); err != nil {
+		t.Fatal(err)
+	}
+	second := c.AddServer("s2", agenttest.HCL(`bootstrap = true`), agenttest.Log(log))
+	votes(c, c.Leader(), t, "s1", "s2")
+	if got, err := readKey(t, second, "key", ""); err != nil || got != "kept" {
+		t.Errorf("it reads %q: %v", got, err)
+	}
+	if !strings.Contains(log.String(), "there is a cluster already") {
+		t.Errorf("it does not say why it waits: %s", log.String())
+	}
+	sameState(t, c)
+}
+
+func TestBootstrapModeWithNobodyThere(t *testing.T) {
+	log := &buffer{}
+	// Nobody listens on the port for what nobody listens for.
+	c := agenttest.StartCluster(t, 1, 0, agenttest.Log(log), agenttest.HCL(`retry_join = ["127.0.0.1:9"] retry_interval = "1s"`))
+	if err := writeKey(t, c.Leader(), "key", "1"); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(log.String(), "no server of a cluster was found") {
+		t.Errorf("it does not say what it does: %s", log.String())
+	}
+}
