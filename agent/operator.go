@@ -344,6 +344,9 @@ func (a *Agent) removePeer(ctx context.Context, op operation) error {
 	}
 	for _, p := range a.node.Peers() {
 		if p.ID == id {
+			if err := a.mayRemove(id); err != nil {
+				return err
+			}
 			return asError(a.node.RemoveServer(ctx, id))
 		}
 	}

@@ -43,6 +43,7 @@ type Autopilot struct {
 	report atomic.Pointer[Report]
 	mu     sync.Mutex
 	stable map[string]stability // guarded by mu
+	met    map[string]bool      // guarded by mu; IDs of members, over all reigns
 }
 
 // stability is since when a server is healthy, or not.
@@ -53,6 +54,26 @@ type stability struct {
 
 // Report returns the newest report, or nil before the first round.
 func (p *Autopilot) Report() *Report { return p.report.Load() }
+
+// Meet notes that a server was a member, or is known to have been one. If it is
+// none any more, it was replaced or forgotten, and need not be waited for. Who
+// leads has seen that, unless it was started since.
+func (p *Autopilot) Meet(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.met == nil {
+		p.met = map[string]bool{}
+	}
+	if len(p.met) < maxMet {
+		p.met[id] = true
+	}
+}
+
+func (p *Autopilot) hasMet(id string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.met[id]
+}
 
 // forget drops what was known under an earlier leadership.
 func (p *Autopilot) forget() {
@@ -206,8 +227,7 @@ func (d *Deps) cleanUp(ctx context.Context, report *Report) {
 	minimum := int(d.Config().MinQuorum)
 	var dead []ServerHealth
 	for _, s := range report.Servers {
-		_, met := d.met.Load(s.ID)
-		gone := s.Status == gossip.None && (met || d.settled()) || s.Status == gossip.Left
+		gone := s.Status == gossip.None && (d.Autopilot.hasMet(s.ID) || d.settled()) || s.Status == gossip.Left
 		switch {
 		case s.Leader || s.Answered:
 		case s.Status == gossip.Failed && !s.Voter, gone && !s.Voter:

@@ -13,6 +13,8 @@ import (
 
 	"github.com/muster-sd/muster/agent/gossip"
 	"github.com/muster-sd/muster/agent/state"
+	"github.com/muster-sd/muster/catalog"
+	"github.com/muster-sd/muster/health"
 )
 
 // servers is a configuration of Raft, and what each server says of itself.
@@ -234,6 +236,49 @@ func TestReport(t *testing.T) {
 			if r.Healthy || r.FailureTolerance != 0 || r.Servers[2].Healthy {
 				t.Errorf("%s: the report is %+v", name, r)
 			}
+		}
+	})
+}
+
+// A server that lost its data and its ID comes back by its name under another. The
+// vote of the ID that nobody has any more goes as soon as that of a dead server, also
+// if another server led when it happened.
+func TestTheVoteOfALostIDIsNotWaitedFor(t *testing.T) {
+	for name, known := range map[string]func(w *world, p *Autopilot){
+		"it was a member before this server led": func(_ *world, p *Autopilot) { p.Meet("lost") },
+		"the catalog has it by that name": func(w *world, _ *Autopilot) {
+			node := catalog.Node{ID: "lost", Name: "s3", Address: "192.0.2.3"}
+			r := &health.Register{Registration: catalog.Registration{Node: node}, Checks: []health.Check{liveness("s3", health.Passing, health.SerfAlive)}}
+			w.do(&catalog.Deregister{Node: "s3"})
+			w.do(r)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			looksAfter(t, 3, state.DefaultAutopilot(), func(w *world, s *servers, p *Autopilot) {
+				s.set(func() { s.voters["lost"] = true })
+				known(w, p)
+				w.change(w.members...)
+				s.took()
+				time.Sleep(CleanupInterval + StatsInterval)
+				if got := s.took(); !slices.Equal(got, []string{"remove lost"}) {
+					t.Errorf("it led to %v", got)
+				}
+			})
+		})
+	}
+}
+
+// One that may only not have found the others yet is waited for.
+func TestAVoterNeverMetIsWaitedFor(t *testing.T) {
+	looksAfter(t, 3, state.DefaultAutopilot(), func(w *world, s *servers, p *Autopilot) {
+		s.set(func() { s.voters["late"] = true })
+		time.Sleep(OrphanGrace - 2*CleanupInterval)
+		if got := s.took(); len(got) > 0 {
+			t.Errorf("too soon: %v", got)
+		}
+		time.Sleep(4 * CleanupInterval)
+		if got := s.took(); !slices.Equal(got, []string{"remove late"}) {
+			t.Errorf("it led to %v", got)
 		}
 	})
 }

@@ -28,8 +28,8 @@ const (
 	// is not what the others are finds out. None is written while nothing changes.
 	HashInterval = 30 * time.Second
 	// OrphanGrace is how long a leader lets nodes and servers stand that are no
-	// members, and were none since it leads: after a restart of all servers it takes
-	// a while until everybody has found each other.
+	// members, and of which it does not know that they were replaced: after a restart
+	// of all servers it takes a while until everybody has found each other.
 	OrphanGrace = 2 * time.Minute
 	// retryInterval is how soon a comparison that failed is done over.
 	retryInterval = 5 * time.Second
@@ -41,6 +41,9 @@ const (
 	changeLimit = 10 * time.Second
 	// statsLimit bounds how long a server may take to say how it is.
 	statsLimit = time.Second
+	// maxMet bounds how many IDs of servers are remembered. One beyond it is waited
+	// for a little longer when it is gone.
+	maxMet = 4096
 )
 
 // Pool is what the leader asks about the members of the cluster.
@@ -86,7 +89,6 @@ type Deps struct {
 
 	began time.Time
 	seen  map[string]bool // names of all who were members since then; reconcileMembers' own
-	met   *sync.Map       // IDs of all who were members since then
 }
 
 // settled reports whether this reign has lasted long enough for everybody to have
@@ -96,7 +98,7 @@ func (d *Deps) settled() bool { return d.Now().Sub(d.began) >= OrphanGrace }
 // Run does the duties until ctx ends, and returns when all have stopped.
 func Run(ctx context.Context, d Deps) error {
 	d.began = d.Now()
-	d.seen, d.met = map[string]bool{}, &sync.Map{}
+	d.seen = map[string]bool{}
 	var duties sync.WaitGroup
 	duties.Go(func() { d.reconcileMembers(ctx) })
 	duties.Go(func() { d.reapTombstones(ctx) })

@@ -46,7 +46,7 @@ func (d *Deps) reconcile(ctx context.Context) error {
 	for _, m := range d.Pool.Members() {
 		members[strings.ToLower(m.Name)] = true
 		d.seen[strings.ToLower(m.Name)] = true
-		d.met.Store(m.ID, true)
+		d.meet(m.ID)
 		errs = append(errs, d.reconcileMember(ctx, &m))
 	}
 	view := d.View()
@@ -59,6 +59,13 @@ func (d *Deps) reconcile(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// meet notes the ID of a member, or of one that was.
+func (d *Deps) meet(id string) {
+	if d.Autopilot != nil {
+		d.Autopilot.Meet(id)
+	}
 }
 
 func (d *Deps) reconcileMember(ctx context.Context, m *gossip.Member) error {
@@ -96,6 +103,9 @@ func (d *Deps) releaseName(ctx context.Context, m *gossip.Member) error {
 	if n == nil || n.ID == "" || m.ID == "" || strings.EqualFold(n.ID, m.ID) {
 		return nil
 	}
+	// Nobody else has that name, so the ID is not waited for, whoever led when it was
+	// lost.
+	d.meet(n.ID)
 	gone := *m
 	gone.ID = n.ID
 	return d.memberFailed(ctx, &gone)
