@@ -19,11 +19,10 @@ type tellingLookup struct {
 	mu      sync.Mutex
 	asked   int
 	index   uint64
-	entries map[string]int   // how many instances a service has
-	contact time.Duration    // since when the server has heard nothing of the leader
-	err     error            // while no server can be reached
-	changed chan struct{}    // closed when one of these changed
-	last    mvcc.ReadOptions // of the last question
+	entries map[string]int // how many instances a service has
+	contact time.Duration  // since when the server has heard nothing of the leader
+	err     error          // while no server can be reached
+	changed chan struct{}  // closed when one of these changed
 }
 
 func (l *tellingLookup) set(change func()) {
@@ -35,13 +34,27 @@ func (l *tellingLookup) set(change func()) {
 	l.changed = make(chan struct{})
 }
 
+// times is how often it was asked.
+func (l *tellingLookup) times() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.asked
+}
+
+// heldAnswers is how many answers are remembered.
+func heldAnswers(r *remembering) int {
+	synctest.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.kept)
+}
+
 func (l *tellingLookup) Service(ctx context.Context, o mvcc.ReadOptions, q *health.ServiceQuery) ([]health.Entry, mvcc.Meta, error) {
 	timer := time.NewTimer(o.Wait)
 	defer timer.Stop()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.asked++
-	l.last = o
 	for o.Index > 0 && l.err == nil && l.index <= o.Index {
 		changed := l.changed
 		l.mu.Unlock()
@@ -103,14 +116,14 @@ func TestRememberedAnswersFollowChanges(t *testing.T) {
 				}
 			}
 		}
-		if l.asked > 10 {
-			t.Errorf("the servers were asked %d times", l.asked)
+		if asked := l.times(); asked > 10 {
+			t.Errorf("the servers were asked %d times", asked)
 		}
 		// What nobody asks for is forgotten.
 		time.Sleep(rememberFor + rememberWait + time.Second)
 		synctest.Wait()
-		if len(r.kept) != 0 {
-			t.Errorf("%d answers are kept", len(r.kept))
+		if heldAnswers(r) != 0 {
+			t.Errorf("%d answers are kept", heldAnswers(r))
 		}
 	})
 }
@@ -149,8 +162,8 @@ func TestRememberedAnswersKeepTheirBound(t *testing.T) {
 				t.Fatal(n, err)
 			}
 		}
-		if l.asked > 100/5+5 {
-			t.Errorf("the servers were asked %d times in 100 s", l.asked)
+		if asked := l.times(); asked > 100/5+5 {
+			t.Errorf("the servers were asked %d times in 100 s", asked)
 		}
 		// The leader goes, and the server that is waited for says nothing of that.
 		l.mu.Lock()
@@ -181,15 +194,15 @@ func TestRememberedAnswersAreBounded(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if len(r.kept) != maxRemembered {
-			t.Errorf("%d answers are kept, want %d", len(r.kept), maxRemembered)
+		if heldAnswers(r) != maxRemembered {
+			t.Errorf("%d answers are kept, want %d", heldAnswers(r), maxRemembered)
 		}
 		time.Sleep(2*rememberNothing + time.Second)
 		synctest.Wait()
-		if len(r.kept) != 0 {
-			t.Errorf("of what is not there, %d answers are kept", len(r.kept))
+		if heldAnswers(r) != 0 {
+			t.Errorf("of what is not there, %d answers are kept", heldAnswers(r))
 		}
-		if _, _, err := recalls(t, r, strings.Repeat("x", maxMemoKey), 0); err != nil || len(r.kept) != 0 {
+		if _, _, err := recalls(t, r, strings.Repeat("x", maxMemoKey), 0); err != nil || heldAnswers(r) != 0 {
 			t.Errorf("a name that is too long is kept, or not answered: %v", err)
 		}
 	})
