@@ -384,7 +384,12 @@ func TestDataOfAnotherServerIsRefused(t *testing.T) {
 
 func lookup(t *testing.T, a *agenttest.Agent, name string) *dns.Msg {
 	t.Helper()
-	m, err := dns.Exchange(new(dns.Msg).SetQuestion(name, dns.TypeA), a.DNS)
+	return exchange(t, a, name, dns.TypeA)
+}
+
+func exchange(t *testing.T, a *agenttest.Agent, name string, kind uint16) *dns.Msg {
+	t.Helper()
+	m, _, err := (&dns.Client{Timeout: 30 * time.Second}).Exchange(new(dns.Msg).SetQuestion(name, kind), a.DNS)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -148,9 +148,9 @@ func startFor(t testing.TB, connections int) *agenttest.Agent {
 // TestThousandsWait holds many readers and idle connections, and looks at what
 // they cost, whom a change wakes, and what is left when they go.
 func TestThousandsWait(t *testing.T) {
-	count, idle, services := 5000, 1000, 100
+	count, idle, services, slack := 5000, 1000, 100, 1
 	if testing.Short() || raceDetector {
-		count, idle, services = 300, 60, 10
+		count, idle, services, slack = 300, 60, 10, 3 // what else the agent does counts for more
 	}
 	a := startFor(t, count+idle)
 	writer := connect(t, a)
@@ -174,8 +174,8 @@ func TestThousandsWait(t *testing.T) {
 	w.wait(t, writer, name)
 	perWaiter := (memory() - before) / count
 	t.Logf("%d B for an idle connection, and %d B for a waiting reader beside the bare connection", perIdle, perWaiter)
-	if perIdle > maxIdleBytes || perWaiter > maxWaiterBytes {
-		t.Errorf("limits are %d B and %d B", maxIdleBytes, maxWaiterBytes)
+	if perIdle > slack*maxIdleBytes || perWaiter > slack*maxWaiterBytes {
+		t.Errorf("limits are %d B and %d B", slack*maxIdleBytes, slack*maxWaiterBytes)
 	}
 
 	woken := a.Woken()

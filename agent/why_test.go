@@ -37,12 +37,7 @@ func put(t *testing.T, a *agenttest.Agent, path, body string) {
 // instance of a service.
 func answeredBy(t *testing.T, a *agenttest.Agent, service string) (byDNS, byPassing bool) {
 	t.Helper()
-	m := new(dns.Msg)
-	m.SetQuestion(service+".service.consul.", dns.TypeSRV)
-	reply, err := dns.Exchange(m, a.DNS)
-	if err != nil {
-		t.Fatal(err)
-	}
+	reply := exchange(t, a, service+".service.consul.", dns.TypeSRV)
 	got := do(t, http.MethodGet, a.URL("/v1/health/service/"+service+"?passing"), "")
 	return len(reply.Answer) > 0, got.body != "[]"
 }

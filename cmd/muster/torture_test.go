@@ -47,7 +47,7 @@ const (
 	tortureLife = 500 * time.Millisecond
 	// snapshotLimit is how long to wait for a snapshot to begin, which under
 	// writes happens many times in a second.
-	snapshotLimit = 5 * time.Second
+	snapshotLimit = 30 * time.Second
 )
 
 // moment is when an agent is killed.
@@ -105,7 +105,7 @@ func TestTorture(t *testing.T) {
 	for i := uint64(0); ; i++ {
 		r := tortureCycle[i%uint64(len(tortureCycle))]
 		if i >= rounds && time.Now().After(deadline) {
-			if v.inside*3 >= v.kills || i >= 2*rounds {
+			if v.inside*3 >= v.kills || i >= 6*rounds {
 				break
 			}
 			r = missedCycle[i%uint64(len(missedCycle))]
