@@ -25,9 +25,9 @@ func (p *Pool) fits(m meta) error {
 	if dc := m.tags["dc"]; dc != p.datacenter {
 		return fmt.Errorf("it is in datacenter %q, this pool is that of %q", dc, p.datacenter)
 	}
-	if ours, theirs := p.ownCluster(), m.tags[ClusterTag]; ours != "" && theirs != "" && ours != theirs {
-		return fmt.Errorf("it belongs to cluster %s, this agent to cluster %s: two clusters cannot become one. "+
-			"To move an agent, stop it and start it with an empty data directory", theirs, ours)
+	if p.foreign(m.tags) {
+		return fmt.Errorf("it belongs to cluster %s, this agent to cluster %s: %w. "+
+			"To move an agent, stop it and start it with an empty data directory", m.tags[ClusterTag], p.ownCluster(), errForeign)
 	}
 	return speaks(m.tags, p.versions)
 }

@@ -83,6 +83,7 @@ func messages() []message {
 		{kind: kindDoubt, time: 4, name: "a", life: 4, from: "b"},
 		{kind: kindSilent, time: 5, name: "a", life: 4, from: "b"},
 		{kind: kindTaken, time: 6, name: "a", life: 4, from: "b"},
+		{kind: kindCluster, time: 7, name: "a", life: 4, from: "b"},
 	}
 }
 

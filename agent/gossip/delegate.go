@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -105,6 +106,9 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 		if c.name == d.p.name {
 			return nil // memberlist contradicts, or reports a conflict of addresses
 		}
+		if d.p.partForeign(c) {
+			return fmt.Errorf("%s%q at %s: %w", refusalMark, c.name, c.at, errForeign) // which was said once
+		}
 		err = d.p.admit(c, time.Now())
 	}
 	if err != nil {
@@ -124,9 +128,16 @@ func (d delegate) NotifyMerge(nodes []*memberlist.Node) error {
 		if err == nil {
 			err = d.p.fits(c.meta)
 		}
+		d.p.mu.Lock()
+		parted := err != nil && errors.Is(err, errForeign) && d.p.partForeign(c) || d.p.partedFrom(c)
+		d.p.mu.Unlock()
+		if parted {
+			continue // it is known, and is let in by nobody
+		}
 		if err != nil {
 			return d.p.refuse(c, err)
 		}
+		d.p.transport.shunned.forgive(c.at)
 		if err := d.p.checkClaim(c); err != nil {
 			return err
 		}

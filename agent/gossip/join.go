@@ -248,6 +248,9 @@ func (p *Pool) joinOne(ctx context.Context, at netip.AddrPort) error {
 			return joinError(at, err)
 		}
 	}
+	if p.transport.shunned.has(at) {
+		return fmt.Errorf("it belongs to another cluster than this agent: %w", errForeign)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	err := p.rejection

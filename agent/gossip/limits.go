@@ -106,6 +106,12 @@ const (
 	// again, and as much later as chance has it: where many join at once, gossip
 	// alone misses some, and the regular exchanges are far between.
 	catchUpAfter = 2 * time.Second
+	// partGrace is how long a member of another cluster that was let in hears
+	// this one, after it was dropped, and shunFor how long then nothing goes to or
+	// comes from it: memberlist takes some seconds to give it up, and keeps it for
+	// another while.
+	partGrace = 2 * time.Second
+	shunFor   = 2 * time.Minute
 	// tagsLimit bounds how long new tags may take to leave this member.
 	tagsLimit = time.Second
 	// bindTries is how often the kernel is asked for a port that is free for both

@@ -28,6 +28,8 @@ const (
 	kindSilent byte = 8
 	// kindTaken: a member took over that a life of another has left.
 	kindTaken byte = 9
+	// kindCluster: a life of a member belongs to the cluster that from names.
+	kindCluster byte = 10
 )
 
 // Flags of a leave.
@@ -48,7 +50,7 @@ type message struct {
 	// name and life are whom the message is about, or whose event it is.
 	name string
 	life uint64
-	// from is the server that reports.
+	// from is the member that says so, or what is said.
 	from  string
 	flags byte
 	// id tells events of one time apart.
@@ -66,7 +68,7 @@ func (m message) encode() []byte {
 	switch m.kind {
 	case kindLeave:
 		b = append(b, m.flags)
-	case kindAsk, kindReport, kindHeard, kindDoubt, kindSilent, kindTaken:
+	case kindAsk, kindReport, kindHeard, kindDoubt, kindSilent, kindTaken, kindCluster:
 		b = appendString(b, m.from)
 	case kindEvent:
 		b = binary.BigEndian.AppendUint64(b, m.id)
@@ -87,7 +89,7 @@ func decodeMessage(b []byte) (message, error) {
 			r.fail(fmt.Errorf("a leave has unknown flags %#x", m.flags))
 		}
 	case kindAlive:
-	case kindAsk, kindReport, kindHeard, kindDoubt, kindSilent, kindTaken:
+	case kindAsk, kindReport, kindHeard, kindDoubt, kindSilent, kindTaken, kindCluster:
 		m.from = r.name()
 	case kindEvent:
 		m.id = r.fixed64()

@@ -56,8 +56,9 @@ type Pool struct {
 	clock         uint64
 	seen          eventLog
 	probing       map[lifeOf]struct{}
-	doubted       map[lifeOf]bool // by this server, which does not hear them
-	answering     int             // questions of servers about members that they doubt
+	parted        map[lifeOf]time.Time // members of another cluster that were dropped, and when
+	doubted       map[lifeOf]bool      // by this server, which does not hear them
+	answering     int                  // questions of servers about members that they doubt
 	watchers      map[chan struct{}]struct{}
 	known         []snapshotMember // of the snapshot, until it is clear who of them is there
 	awaited       *takers          // while this member leaves
@@ -123,7 +124,7 @@ func newPool(cfg Config) (*Pool, error) {
 		timing: cfg.Timing.filled(), reconnectTimeout: cfg.ReconnectTimeout, snapshot: cfg.SnapshotPath,
 		rejoinAfterLeave: cfg.RejoinAfterLeave, lookup: cfg.Lookup, event: cfg.Event, logger: logger, limit: &limiter{},
 		events: make(chan message, maxEventQueue), table: map[string]*record{}, early: map[lifeOf]early{},
-		probing: map[lifeOf]struct{}{}, doubted: map[lifeOf]bool{}, watchers: map[chan struct{}]struct{}{},
+		probing: map[lifeOf]struct{}{}, doubted: map[lifeOf]bool{}, parted: map[lifeOf]time.Time{}, watchers: map[chan struct{}]struct{}{},
 	}
 	if p.reconnectTimeout <= 0 {
 		p.reconnectTimeout = 72 * time.Hour
@@ -376,6 +377,7 @@ func (p *Pool) SetTags(tags map[string]string) error {
 	}
 	p.mu.Lock()
 	p.selfMeta = raw
+	p.partAll()
 	p.mu.Unlock()
 	// An error says that the others were not told yet, which goes on anyway.
 	if err := p.list.Load().UpdateNode(tagsLimit); err != nil {

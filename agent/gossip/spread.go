@@ -100,6 +100,8 @@ func (p *Pool) receive(m message) {
 		p.answerDoubt(m)
 	case kindSilent:
 		p.receiveSilence(m)
+	case kindCluster:
+		p.receiveCluster(m)
 	case kindTaken:
 		p.receiveTaken(m)
 	}

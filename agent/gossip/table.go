@@ -221,6 +221,11 @@ func (p *Pool) reap(now time.Time) {
 			p.forget(r)
 		}
 	}
+	for key, at := range p.parted {
+		if now.Sub(at) >= shunFor {
+			delete(p.parted, key)
+		}
+	}
 	for key, e := range p.early {
 		if now.Sub(e.at) >= earlyLimit {
 			delete(p.early, key)

@@ -31,6 +31,7 @@ type transport struct {
 	done      chan struct{}
 	group     sync.WaitGroup
 	screen    packetScreen
+	shunned   shunned
 	budget    streamBudget
 	closing   sync.Once
 	ctx       context.Context // of what was dialed; ends with the transport
@@ -96,6 +97,9 @@ func (t *transport) WriteToAddress(b []byte, a memberlist.Address) (time.Time, e
 		return time.Time{}, fmt.Errorf("cannot send a packet: %w", err)
 	}
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
+	if t.shunned.has(to) {
+		return time.Now(), nil
+	}
 	if t.filter == nil {
 		_, err = t.udp.WriteToUDPAddrPort(b, to)
 		return time.Now(), err
@@ -128,7 +132,12 @@ func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Durati
 	if err != nil {
 		return nil, err
 	}
-	conn, err := t.dial(netip.AddrPortFrom(to.Addr().Unmap(), to.Port()), timeout)
+	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
+	if a.Name != "" && t.shunned.has(to) {
+		// memberlist asks by itself: a join, which may clear things up, names nobody.
+		return nil, fmt.Errorf("the member at %s belongs to another cluster", to)
+	}
+	conn, err := t.dial(to, timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -215,6 +224,9 @@ func (t *transport) readPackets() {
 			continue
 		}
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+		if t.shunned.has(from) {
+			continue
+		}
 		if reason := t.refusesPacket(buf[:n], from, at); reason != "" {
 			t.logger.Warn("dropped a gossip packet", "from", from, "reason", reason)
 			continue
