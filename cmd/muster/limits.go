@@ -44,6 +44,9 @@ const (
 	selfTimeout = 5 * time.Second
 	// healthTimeout is how long the health command waits, unless told.
 	healthTimeout = 5 * time.Second
+	// leaderTimeout is how long the health command waits to learn who leads where it
+	// does not need to know.
+	leaderTimeout = time.Second
 	// leaveTimeout is how long an agent may take to leave its cluster after a
 	// signal, before the process ends without.
 	leaveTimeout = 15 * time.Second

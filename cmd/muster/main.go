@@ -137,6 +137,8 @@ func report(stderr io.Writer, err error) int {
 		switch {
 		case strings.Contains(err.Error(), noLeader):
 			fmt.Fprint(stderr, noLeaderAdvice)
+		case strings.Contains(err.Error(), noServers):
+			fmt.Fprint(stderr, noServersAdvice)
 		case nobodyThere(err):
 			fmt.Fprint(stderr, noAgentAdvice)
 		}
@@ -152,6 +154,15 @@ const (
 nobody yet; "muster operator raft list-peers -stale" shows whose votes count.
 Reads with -stale need no leader. If a majority is lost for good, see "muster
 operator raft recover -h".
+`
+)
+
+// What agents say that reach no server, and how to find out why.
+const (
+	noServers       = "No known Consul servers"
+	noServersAdvice = `This agent reaches no server. "muster members" shows whom it knows: if it shows no
+server, let it join one with "muster join ADDRESS", or set retry_join. What is
+registered here, and maintenance, can be seen and changed all the same.
 `
 )
 
