@@ -132,7 +132,7 @@ func TestDialFails(t *testing.T) {
 		{"no answer to the hello", silent, "a", "did not answer the hello"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := Dialer{ID: "b", Resolve: c.resolve}.Dial(ProtocolRaft, c.target, 50*time.Millisecond)
+			_, err := Dialer{ID: "b", Resolve: c.resolve}.Dial(ProtocolRaft, c.target, 2*time.Second)
 			if err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Fatalf("error %v, want one that says %q", err, c.says)
 			}
