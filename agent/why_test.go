@@ -159,6 +159,12 @@ func TestWhy(t *testing.T) {
 		if c := in.Checks[0]; c.CheckID != "_node_maintenance" || c.Scope != "node" || c.Notes != "new disk" {
 			t.Errorf("got %+v", c)
 		}
+		for _, c := range in.Checks {
+			want := map[string]string{"_node_maintenance": "PUT /v1/agent/maintenance", "_service_maintenance:maintained": "PUT /v1/agent/service/maintenance/"}[c.CheckID]
+			if o := c.Written.Origin; want != "" && (o == nil || o.Node != "n1" || !strings.HasPrefix(o.Address, "127.0.0.1:") || o.Endpoint != want) {
+				t.Errorf("check %s was written by %+v, want %s", c.CheckID, o, want)
+			}
+		}
 	})
 	t.Run("history cut off", func(t *testing.T) {
 		// Who goes back to a snapshot begins anew.

@@ -40,13 +40,14 @@ func TestE2EWhy(t *testing.T) {
 
 	passes(t, p, "web-8080", api.HealthPassing)
 	p.expectPorts(t, name, 8080)
-	says(why(0, "web"), "web: its only instance answers.\n", "check service:web-8080 turned passing, by the agent of n1 (anti-entropy)")
+	says(why(0, "web"), "web: its only instance answers.\n", "check service:web-8080 turned passing, by 127.0.0.1:", "(PUT /v1/agent/check/update/)")
 	says(why(0, "-stale", "-node=n1", "web"), "web on n1: its only instance answers.\n")
 	says(why(2, "-node=n2", "web"), `web has no instance on the node "n2"`)
 
 	p.muster(t, "maint", "-enable", "-service=web-8080", "-reason=new disk").check(t, expectation{out: "Service maintenance is now enabled for \"web-8080\"\n"})
 	p.expectPorts(t, name)
-	says(why(1, "web"), "  Notes:       new disk\n", "muster maint -disable -service=web-8080")
+	says(why(1, "web"), "  Notes:       new disk\n", "muster maint -disable -service=web-8080",
+		"check _service_maintenance:web-8080 registered critical, by 127.0.0.1:", "(PUT /v1/agent/service/maintenance/)")
 	var a struct {
 		Instances []struct {
 			DNS   struct{ Configured struct{ Checks []string } }
