@@ -57,6 +57,13 @@ func (w *founding) chance(p float64) bool {
 	return w.rand.Float64() < p
 }
 
+// loses is whether the network loses what it carries.
+func (w *founding) loses() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.rand.Float64() < w.loss
+}
+
 func (w *founding) wait(most time.Duration) {
 	w.mu.Lock()
 	d := time.Duration(w.rand.Int64N(int64(most)))
@@ -158,13 +165,13 @@ func (w *founding) carry(ctx context.Context, id string, call foundingCall) (fou
 			f = s.run
 		}
 		w.mu.Unlock()
-		if f == nil || w.chance(w.loss) {
+		if f == nil || w.loses() {
 			done <- result{err: lost}
 			return
 		}
 		a, err := f.answer(read)
 		w.wait(20 * time.Millisecond)
-		if w.chance(w.loss) {
+		if w.loses() {
 			err = lost
 		}
 		done <- result{a, err}
