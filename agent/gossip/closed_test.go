@@ -2,7 +2,6 @@ package gossip
 
 import (
 	"testing"
-	"time"
 
 	"github.com/hashicorp/memberlist"
 )
@@ -11,7 +10,7 @@ import (
 func TestClosedPoolGivesNobodyUp(t *testing.T) {
 	nodes := cluster(t, 2, 1)
 	a, b := nodes[0], nodes[1]
-	a.waitAll(10*time.Second, Alive, b)
+	a.waitAll(patience, Alive, b)
 	name := b.Self().Name
 	if err := a.Close(); err != nil {
 		t.Fatal(err)

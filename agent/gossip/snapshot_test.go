@@ -26,12 +26,12 @@ func TestRejoinFromSnapshot(t *testing.T) {
 	nodes := cluster(t, 3, 1)
 	rejoins := open(t, 7, kept(path))
 	rejoins.join(nodes[0])
-	rejoins.waitAll(5*time.Second, Alive, nodes...)
+	rejoins.waitAll(patience, Alive, nodes...)
 	rejoins.kill()
 	again := open(t, 7, kept(path))
-	again.waitAll(5*time.Second, Alive, nodes...)
+	again.waitAll(patience, Alive, nodes...)
 	for _, n := range nodes {
-		n.wait(10*time.Second, "it is back", func() bool {
+		n.wait(patience, "it is back", func() bool {
 			m, _ := n.find("n7")
 			return m.Status == Alive && m.AddrPort() == again.Addr()
 		})
@@ -51,7 +51,7 @@ func TestNoRejoinAfterLeave(t *testing.T) {
 	nodes := cluster(t, 2, 1)
 	leaves := open(t, 7, kept(path))
 	leaves.join(nodes[0])
-	leaves.waitAll(5*time.Second, Alive, nodes...)
+	leaves.waitAll(patience, Alive, nodes...)
 	if err := leaves.Leave(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -66,13 +66,13 @@ func TestRejoinAfterLeaveIfWanted(t *testing.T) {
 	nodes := cluster(t, 2, 1)
 	leaves := open(t, 7, kept(path))
 	leaves.join(nodes[0])
-	leaves.waitAll(5*time.Second, Alive, nodes...)
+	leaves.waitAll(patience, Alive, nodes...)
 	_ = leaves.Leave(context.Background())
 	leaves.end()
 	again := open(t, 7, kept(path), func(cfg *Config) { cfg.RejoinAfterLeave = true })
-	again.waitAll(5*time.Second, Alive, nodes...)
+	again.waitAll(patience, Alive, nodes...)
 	for _, n := range nodes {
-		n.waitAll(5*time.Second, Alive, again)
+		n.waitAll(patience, Alive, again)
 	}
 }
 
@@ -86,9 +86,9 @@ func TestFailedAreRememberedOverRestarts(t *testing.T) {
 	for _, n := range []*node{failed, missing, back} {
 		n.join(keeper)
 	}
-	keeper.waitAll(5*time.Second, Alive, failed, missing, back)
+	keeper.waitAll(patience, Alive, failed, missing, back)
 	failed.kill()
-	keeper.waitAll(5*time.Second, Failed, failed)
+	keeper.waitAll(patience, Failed, failed)
 	keeper.kill()
 	missing.kill()
 	back.kill()
@@ -97,8 +97,8 @@ func TestFailedAreRememberedOverRestarts(t *testing.T) {
 		t.Errorf("the failed one is %s", got)
 	}
 	open(t, 3, at(back))
-	again.waitAll(5*time.Second, Alive, back)
-	again.waitAll(5*time.Second, Failed, missing, failed)
+	again.waitAll(patience, Alive, back)
+	again.waitAll(patience, Failed, missing, failed)
 }
 
 func TestDamagedSnapshotIsIgnored(t *testing.T) {
@@ -166,7 +166,7 @@ func TestPoolThatNeverRanLeavesItsFile(t *testing.T) {
 	nodes := cluster(t, 2, 1)
 	first := open(t, 7, kept(path))
 	first.join(nodes[0])
-	first.waitAll(5*time.Second, Alive, nodes...)
+	first.waitAll(patience, Alive, nodes...)
 	first.end()
 	before, err := os.ReadFile(path)
 	if err != nil {

@@ -1,10 +1,6 @@
 package gossip
 
-import (
-	"time"
-
-	"github.com/hashicorp/memberlist"
-)
+import "github.com/hashicorp/memberlist"
 
 // broadcast is a message of ours that waits to be gossiped.
 type broadcast struct {
@@ -70,7 +66,12 @@ func (p *Pool) send(to []memberlist.Address, m message, again bool) {
 	}
 	once()
 	if again {
-		time.AfterFunc(directGap, once)
+		p.mu.Lock()
+		p.spawn(func() {
+			pause(p.ctx, directGap)
+			once()
+		})
+		p.mu.Unlock()
 	}
 }
 
@@ -203,7 +204,9 @@ func (p *Pool) receiveAlive(m message) bool {
 // leave. The mutex is held.
 func (p *Pool) contradict(about message) {
 	self := p.table[p.name]
-	if p.leaving || self == nil || about.life != p.life || about.time <= self.aliveAt {
+	// Who said it at the very time of the last contradiction did not know of that,
+	// and others may have heard it first: it needs a later one.
+	if p.leaving || self == nil || about.life != p.life || about.time < self.aliveAt {
 		return
 	}
 	m := message{kind: kindAlive, time: p.tick(), name: p.name, life: p.life}
