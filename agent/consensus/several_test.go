@@ -494,6 +494,45 @@ func TestLeaderAppliesLast(t *testing.T) {
 	})
 }
 
+// After an answer that is no success, nobody takes what a pipeline hands on, and
+// to send on it ends all the same.
+func TestPipelineAfterARefusal(t *testing.T) {
+	several(t, three, func(t *testing.T, m *members) {
+		leader := m.leader()
+		other := m.others(leader)[0]
+		p, err := leader.transport.AppendEntriesPipeline(raft.ServerID(other.cfg.ID), idOf(other))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		send := func() error { // in a term that is over
+			_, err := p.AppendEntries(&raft.AppendEntriesRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}}, new(raft.AppendEntriesResponse))
+			return err
+		}
+		// Raft may send some before it sees the first answer.
+		sent := make(chan error, 9)
+		go func() {
+			for range cap(sent) {
+				sent <- send()
+			}
+		}()
+		synctest.Wait() // until no more can be sent
+		if future := <-p.Consumer(); future.Response().Success {
+			t.Fatal("a call of a term that is over had success")
+		}
+		for i := range cap(sent) {
+			select {
+			case <-sent:
+			case <-time.After(time.Hour): // of the test's own time
+				t.Fatalf("call %d does not end", i+1)
+			}
+		}
+		if err := send(); !errors.Is(err, errRefused) {
+			t.Errorf("a call after a refusal: %v", err)
+		}
+	})
+}
+
 // A slow network is no reason for an election.
 func TestSlowNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -485,7 +485,10 @@ func (t *transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAd
 	if err != nil {
 		return nil, err
 	}
-	p := &pipeline{AppendPipeline: inner, transport: t, id: id, ready: make(chan raft.AppendFuture), closed: make(chan struct{})}
+	p := &pipeline{
+		AppendPipeline: inner, transport: t, id: id,
+		ready: make(chan raft.AppendFuture), refused: make(chan struct{}), closed: make(chan struct{}),
+	}
 	go p.run()
 	return p, nil
 }
@@ -496,11 +499,15 @@ type pipeline struct {
 	transport *transport
 	id        raft.ServerID
 	ready     chan raft.AppendFuture
+	refused   chan struct{} // closed when an answer was handed on that is no success
 	once      sync.Once
 	closed    chan struct{}
 }
 
-// run hands on what is answered, until the pipeline is closed.
+// run hands on what is answered, until the pipeline is closed. After an answer that
+// is no success Raft takes no more, but may send more before it closes the
+// pipeline: if nobody took the answers, to send would never end, and with it
+// neither the replication to this server nor Raft.
 func (p *pipeline) run() {
 	for {
 		select {
@@ -514,11 +521,30 @@ func (p *pipeline) run() {
 			case <-p.closed:
 				return
 			}
+			if !response.Success || response.Term > request.Term {
+				close(p.refused)
+				p.drain()
+				return
+			}
 		case <-p.closed:
 			return
 		}
 	}
 }
+
+// drain drops what is answered until the pipeline is closed.
+func (p *pipeline) drain() {
+	for {
+		select {
+		case <-p.AppendPipeline.Consumer():
+		case <-p.closed:
+			return
+		}
+	}
+}
+
+// errRefused ends the sending on a pipeline after which nothing counts any more.
+var errRefused = errors.New("an earlier call on this pipeline had no success")
 
 // since is a moment on the clock of the node.
 func (t *transport) since(moment time.Time) time.Duration { return t.clock() - time.Since(moment) }
@@ -527,6 +553,11 @@ func (t *transport) since(moment time.Time) time.Duration { return t.clock() - t
 func (p *pipeline) AppendEntries(request *raft.AppendEntriesRequest, response *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
 	if fault := p.transport.stores.halted(); fault != nil {
 		return nil, fault
+	}
+	select {
+	case <-p.refused:
+		return nil, errRefused
+	default:
 	}
 	return p.AppendPipeline.AppendEntries(request, response)
 }
