@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -94,6 +96,23 @@ func (c *Cluster) AddClient(name string, options ...Option) *Agent {
 		c.t.Fatalf("agent %s is not ready: %v", name, err)
 	}
 	return a
+}
+
+// StartClients starts client agents, all at the same time, and waits for nothing.
+// Their names are the prefix and a number from 1.
+func (c *Cluster) StartClients(prefix string, n int, options ...Option) []*Agent {
+	c.t.Helper()
+	agents := make([]*Agent, n)
+	var group sync.WaitGroup
+	for i := range agents {
+		group.Go(func() { agents[i] = c.make(fmt.Sprintf("%s%d", prefix, i+1), true, 0, options) })
+	}
+	group.Wait()
+	if slices.Contains(agents, nil) {
+		c.t.FailNow() // one said why
+	}
+	c.Clients = append(c.Clients, agents...)
+	return agents
 }
 
 // Agents lists all agents, servers first.
