@@ -423,7 +423,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	back.start("cluster", a.nameCluster)
 	back.start("attendance", a.attend)
 	back.start("metrics", a.watch)
-	back.start("local registry", func(ctx context.Context) error { return a.local.Run(ctx, a.backend) })
+	back.start("local registry", func(ctx context.Context) error { return a.local.Run(ctx, undisputed{a.backend, a.pool}) })
 
 	front := newGroup(ctx)
 	for _, l := range a.sockets.HTTP {

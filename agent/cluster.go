@@ -22,6 +22,7 @@ import (
 	"github.com/muster-sd/muster/agent/rpc"
 	"github.com/muster-sd/muster/agent/state"
 	"github.com/muster-sd/muster/catalog"
+	"github.com/muster-sd/muster/health"
 	"github.com/muster-sd/muster/kv/mvcc"
 )
 
@@ -212,7 +213,9 @@ func (a *Agent) join(ctx context.Context) error {
 		if attempt == 1 && a.founder != nil {
 			close(a.founder.searched)
 		}
-		if n > 0 {
+		// The list may name this agent's own address, which always answers.
+		if n > 0 && !gossip.IsRefusal(err) {
+			a.local.ServersUp()
 			a.logger.Info(PhraseJoined, "contacted", n)
 			a.notifyReady()
 			return nil
@@ -233,6 +236,36 @@ func (a *Agent) join(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// undisputed is the catalog as the local registry writes it: not at all while the
+// pool refuses this agent, since its name or ID is another node's.
+type undisputed struct {
+	*backend
+	pool *gossip.Pool
+}
+
+// Register writes what the registry has.
+func (u undisputed) Register(ctx context.Context, dc string, r *health.Register) error {
+	if err := u.settled(); err != nil {
+		return err
+	}
+	return u.backend.Register(ctx, dc, r)
+}
+
+// Deregister removes what the registry no longer has.
+func (u undisputed) Deregister(ctx context.Context, dc string, d *catalog.Deregister) error {
+	if err := u.settled(); err != nil {
+		return err
+	}
+	return u.backend.Deregister(ctx, dc, d)
+}
+
+func (u undisputed) settled() error {
+	if err := u.pool.Refused(); err != nil {
+		return fmt.Errorf("this agent writes nothing to the catalog while the pool refuses it: %w", err)
+	}
+	return nil
 }
 
 // errNothingToJoin says that an attempt had nobody to ask.

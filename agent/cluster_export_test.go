@@ -3,7 +3,7 @@ package agent
 import "time"
 
 // Silence is for how long each other server has not answered this one, which
-// leads.
+// leads; it is negative if one has not answered in this term.
 func (a *Agent) Silence() map[string]time.Duration {
 	out := map[string]time.Duration{}
 	for id, p := range a.node.FollowerProgress() {
@@ -11,3 +11,6 @@ func (a *Agent) Silence() map[string]time.Duration {
 	}
 	return out
 }
+
+// SilentFor is from when on a silent server counts as one that does not answer.
+func (a *Agent) SilentFor() time.Duration { return silentFor }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -98,6 +99,15 @@ func (p *Pool) admit(c candidate, now time.Time) error {
 	} else if len(p.table) >= maxMembers {
 		return fmt.Errorf("this pool knows %d members, which is as many as it can", maxMembers)
 	}
+	for _, r := range p.table {
+		if r.name == c.name || !strings.EqualFold(r.name, c.name) {
+			continue
+		}
+		// The catalog would have one node for both.
+		if err := p.nameConflict(r, c, now); err != nil {
+			return fmt.Errorf("the names %q and %q differ only in capital letters, so they are one: %w", r.name, c.name, err)
+		}
+	}
 	return p.idConflict(c)
 }
 
@@ -111,7 +121,7 @@ func (p *Pool) nameConflict(r *record, c candidate, now time.Time) error {
 		if age := now.Sub(r.since); age < p.timing.ReclaimTime {
 			return fmt.Errorf("the name %q is that of node %s at %s, which failed %s ago and keeps it for %s; node %s at %s wants it. "+
 				"To settle it at once, run: muster force-leave %s",
-				c.name, r.id, r.addrPort(), age.Round(time.Second), p.timing.ReclaimTime, c.meta.tags["id"], c.at, c.name)
+				c.name, r.id, r.addrPort(), age.Round(time.Second), p.timing.ReclaimTime, c.meta.tags["id"], c.at, r.name)
 		}
 		return nil
 	}
@@ -127,6 +137,13 @@ func sharedName(name, id string, at netip.AddrPort, otherID string, otherAt neti
 
 // sharedID is the error of two members that are alive and have one node ID.
 func sharedID(id, name string, at netip.AddrPort, other string, otherAt netip.AddrPort) error {
+	if at == otherAt {
+		// Nobody but the newcomer is there, so it is the same node, renamed while the
+		// others have not missed it yet.
+		return fmt.Errorf("the node ID %s is that of %q, which was at %s, where %q is now. "+
+			"If that is the same node by another name, wait some seconds until the old one counts as failed, and run: muster force-leave %s",
+			id, name, at, other, name)
+	}
 	return fmt.Errorf("two nodes have the ID %s: %q at %s and %q at %s. "+
 		"To settle it, start one of them with another: muster agent -node-id=%s", id, name, at, other, otherAt, otherID(id, other))
 }
@@ -198,12 +215,19 @@ func (p *Pool) refuse(c candidate, reason error) error {
 // errSelf is what this member is told about itself.
 var errSelf = errors.New("refused by the pool")
 
+// IsRefusal reports whether a join failed, at one address at least, because the pool
+// does not let this member in.
+func IsRefusal(err error) bool {
+	return err != nil && strings.Contains(err.Error(), errSelf.Error()) // memberlist keeps but the text
+}
+
 // claims says why this member cannot join a pool that knows c, or nil, from
 // what c has in common with it. Whether a previous life of its own still counts
 // there is told by moved.
 func (p *Pool) claims(c candidate, gone Status) (err error, moved bool) {
 	self := p.selfCandidate()
-	sameName, sameID := c.name == p.name, c.meta.tags["id"] == self.meta.tags["id"]
+	sameID := c.meta.tags["id"] == self.meta.tags["id"]
+	sameName := c.name == p.name || !sameID && strings.EqualFold(c.name, p.name)
 	switch {
 	case sameName && c.at == self.at, !sameName && !sameID, gone == Left:
 		return nil, false

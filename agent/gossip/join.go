@@ -219,7 +219,24 @@ func (p *Pool) joinAll(ctx context.Context, targets []netip.AddrPort) (int, erro
 			n++
 		}
 	}
-	return n, errors.Join(errs...)
+	err := errors.Join(errs...)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case IsRefusal(err):
+		p.refused = err
+	case n > 0:
+		p.refused = nil
+	}
+	return n, err
+}
+
+// Refused says why the pool did not let this member in when it tried last, or nil.
+// What it knows of the members then is true, but its own name or ID is another's.
+func (p *Pool) Refused() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.refused
 }
 
 // joinOne exchanges state with the member at an address, unless ctx ends first.

@@ -68,6 +68,7 @@ type Pool struct {
 	reassertUntil time.Time
 	catchUps      []time.Time // when to exchange state once more
 	rejection     error
+	refused       error // of the last round of joins, if somebody refused this member
 }
 
 // Open binds the pool's port and begins to answer. The pool is of one member

@@ -81,6 +81,8 @@ func TestRefusals(t *testing.T) {
 			[]string{"gossip key", "encrypt"}, []string{"this agent has no gossip key"}},
 		{"live name", func(cfg *Config) { cfg.Self.Name = "n1" }, nil,
 			[]string{nodeID(0), nodeID(1), "127.", "muster agent -node=n1-2"}, []string{nodeID(0), nodeID(1), "muster agent -node=n1-2"}},
+		{"live name in capital letters", func(cfg *Config) { cfg.Self.Name = "N1" }, nil,
+			[]string{nodeID(0), nodeID(1), "127.", "muster agent -node=n1-2"}, []string{`\"N1\"`, `\"n1\"`, "differ only in capital letters"}},
 		{"live ID", func(cfg *Config) { cfg.Self.ID = nodeID(1) }, nil,
 			[]string{`\"n0\"`, `\"n1\"`, "muster agent -node-id="}, []string{`n0`, `n1`, "muster agent -node-id="}},
 		{"name and ID", func(cfg *Config) { cfg.Self.ID, cfg.Self.Name = nodeID(1), "n1" }, nil,
@@ -215,6 +217,36 @@ func TestIDOfTheDeadIsKept(t *testing.T) {
 	renamed.join(nodes[0])
 	for _, n := range nodes[:2] {
 		n.waitAll(patience, Alive, renamed)
+	}
+}
+
+// Who was killed and comes back by another name is told the command that lets it in,
+// also while the others have not missed it yet.
+func TestRenamedNodeAtItsAddress(t *testing.T) {
+	t.Parallel()
+	nodes := cluster(t, 3, 2)
+	at := nodes[2].Addr()
+	nodes[2].kill()
+	renamed := open(t, 2, func(cfg *Config) { cfg.Self.Name, cfg.Bind = "other", at })
+	n, err := renamed.Join(context.Background(), []string{nodes[0].Addr().String()})
+	if n != 0 || !IsRefusal(err) {
+		t.Fatalf("it joined %d members: %v", n, err)
+	}
+	contains(t, err.Error(), nodeID(2), `"n2"`, `"other"`, "muster force-leave n2")
+	if strings.Contains(err.Error(), "-node-id") {
+		t.Errorf("it is told to take another ID: %v", err)
+	}
+	nodes[0].waitAll(10*time.Second, Failed, nodes[2])
+	if err := nodes[0].ForceLeave(context.Background(), "n2", false); err != nil {
+		t.Fatal(err)
+	}
+	nodes[1].waitAll(10*time.Second, Left, nodes[2])
+	renamed.wait(10*time.Second, "it is let in", func() bool {
+		n, err := renamed.Join(context.Background(), []string{nodes[0].Addr().String()})
+		return n == 1 && err == nil
+	})
+	for _, n := range nodes[:2] {
+		n.waitAll(10*time.Second, Alive, renamed)
 	}
 }
 

@@ -512,3 +512,28 @@ func TestReplacedMemberTakesItsName(t *testing.T) {
 		}
 	})
 }
+
+// Two members whose names differ only in capital letters do not take the one node
+// that the catalog has for both from each other.
+func TestNamesInCapitalLettersAreOneNode(t *testing.T) {
+	inTestTime(t, func(t *testing.T, w *world) {
+		one := member("c1", gossip.RoleClient, gossip.Alive)
+		other := member("C1", gossip.RoleClient, gossip.Alive)
+		other.ID = "00000000-0000-4000-8000-000000000009"
+		w.change(member("s1", gossip.RoleServer, gossip.Alive), one)
+		w.took()
+		w.change(member("s1", gossip.RoleServer, gossip.Alive), one, other)
+		if got := w.took(); len(got) != 0 {
+			t.Errorf("it took the commands %+v", got)
+		}
+		if n := w.node("c1"); n == nil || n.Node.ID != one.ID || n.Node.Name != "c1" {
+			t.Errorf("the node is %+v", n)
+		}
+		// One that left by the name takes nothing from the one that lives.
+		one.Status = gossip.Left
+		w.change(member("s1", gossip.RoleServer, gossip.Alive), one, other)
+		if n := w.node("c1"); n == nil || n.Node.ID != other.ID {
+			t.Errorf("the node is %+v, want the ID %s", n, other.ID)
+		}
+	})
+}

@@ -3,6 +3,7 @@ package leader
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -43,10 +44,18 @@ func (d *Deps) reconcileMembers(ctx context.Context) {
 func (d *Deps) reconcile(ctx context.Context) error {
 	errs := []error{d.keepAutopilotConfig(ctx), d.reconcileServers(ctx)}
 	members := map[string]bool{strings.ToLower(d.Self().Name): true}
-	for _, m := range d.Pool.Members() {
+	living := map[string]bool{}
+	all := d.Pool.Members()
+	for _, m := range all {
+		living[strings.ToLower(m.Name)] = living[strings.ToLower(m.Name)] || m.Status == gossip.Alive
+	}
+	for _, m := range all {
 		members[strings.ToLower(m.Name)] = true
 		d.seen[strings.ToLower(m.Name)] = true
 		d.meet(m.ID)
+		if m.Status != gossip.Alive && living[strings.ToLower(m.Name)] {
+			continue // it lives on, in other capital letters
+		}
 		errs = append(errs, d.reconcileMember(ctx, &m))
 	}
 	view := d.View()
@@ -96,12 +105,19 @@ func (d *Deps) memberAlive(ctx context.Context, m *gossip.Member) error {
 }
 
 // releaseName lets a member have the name of a node with another ID. That one is
-// no member any more: it may have been replaced so soon that nobody missed it.
+// no member any more: it may have been replaced so soon that nobody missed it. One
+// that lives, and writes its name in other capital letters, keeps it.
 func (d *Deps) releaseName(ctx context.Context, m *gossip.Member) error {
 	view := d.View()
 	n, _ := view.Catalog.Node(&catalog.NodeQuery{Name: m.Name}, nil)
 	if n == nil || n.ID == "" || m.ID == "" || strings.EqualFold(n.ID, m.ID) {
 		return nil
+	}
+	for _, other := range d.Pool.Members() {
+		if other.Status == gossip.Alive && strings.EqualFold(other.ID, n.ID) && strings.EqualFold(other.Name, n.Name) {
+			return fmt.Errorf("the members %q (id %s at %s) and %q (id %s at %s) have one name in the catalog: start one of them with another, by -node",
+				other.Name, other.ID, other.Addr, m.Name, m.ID, m.Addr)
+		}
 	}
 	// Nobody else has that name, so the ID is not waited for, whoever led when it was
 	// lost.
