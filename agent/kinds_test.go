@@ -55,7 +55,7 @@ func startPeers(t *testing.T) *peers {
 	}))
 	t.Cleanup(docker.Close)
 	p.web, p.docker = web.URL, strings.Replace(docker.URL, "http://", "tcp://", 1)
-	p.address, p.packets = p.free("tcp"), p.free("udp")
+	p.address, p.packets = closedAddress(t), closedAddress(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -68,20 +68,6 @@ func startPeers(t *testing.T) *peers {
 	t.Cleanup(p.shut)
 	p.set(0)
 	return p
-}
-
-// free is an address that nobody has.
-func (p *peers) free(network string) string {
-	p.t.Helper()
-	if network == "udp" {
-		c, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		defer c.Close()
-		return c.LocalAddr().String()
-	}
-	return closedAddress(p.t)
 }
 
 // set takes all into a state.

@@ -3,7 +3,7 @@ package agent_test
 import (
 	"bufio"
 	"encoding/json"
-	"net"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -47,15 +47,7 @@ func TestMembersThatALoneServerKnows(t *testing.T) {
 // closedAddress is one that nobody listens on.
 func closedAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return address
+	return fmt.Sprintf("127.0.0.1:%d", agenttest.Ports(t, 1)[0])
 }
 
 func TestLeaveAnswersAndThenEndsTheAgent(t *testing.T) {
