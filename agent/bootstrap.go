@@ -19,21 +19,19 @@ import (
 )
 
 // openFounder makes what the first configuration comes from. A server in bootstrap
-// mode that knows of nobody else begins at once.
+// mode that knows of nobody else begins at once, and so does one in dev mode, which
+// keeps nothing and is to be no part of another cluster.
 func (a *Agent) openFounder() error {
 	a.founder = &founder{
 		id: a.id, expects: a.config.BootstrapExpect, look: a.electorate, ask: a.askFounder, node: foundingRaft{a},
 		woken: make(chan struct{}, 1), searched: make(chan struct{}),
 		say: func(servers string) { a.part("server").Info("a new cluster begins", "servers", servers) },
 	}
-	if a.beginsAlone() && !a.mayFindOthers() {
+	if a.config.Dev || a.config.Bootstrap && !a.mayFindOthers() {
 		return a.begins()
 	}
 	return nil
 }
-
-// beginsAlone reports whether this server is to be the first by itself.
-func (a *Agent) beginsAlone() bool { return a.config.Server && (a.config.Bootstrap || a.config.Dev) }
 
 // begins makes this server the only one of a new cluster, if it has no data.
 func (a *Agent) begins() error {
@@ -61,7 +59,7 @@ func (a *Agent) mayFindOthers() bool {
 func (a *Agent) expect(ctx context.Context) error {
 	try := a.founder.try
 	switch {
-	case a.beginsAlone():
+	case a.config.Bootstrap:
 		try = a.tryAlone(time.Now())
 	case a.config.BootstrapExpect < 2:
 		return nil
