@@ -60,6 +60,14 @@ func (r *remote) failed(id string) {
 	r.chosen = nil
 }
 
+// blame puts a server behind the others for what it answered. That nobody leads is
+// not its fault: in an election all servers would be avoided, and agents lose theirs.
+func (r *remote) blame(id string, err error) {
+	if mvcc.CodeOf(err) != mvcc.NoLeader {
+		r.failed(id)
+	}
+}
+
 // follow takes over the limits of a configuration.
 func (r *remote) follow(c *config.Config) {
 	r.most.Store(int64(c.RPCClientTimeout))
@@ -166,12 +174,10 @@ func (r *remote) round(ctx context.Context, servers []string, q inquiry) answere
 	defer second()
 	others := make(chan answered, 1)
 	late := time.AfterFunc(patience, func() {
-		if len(servers) > 1 {
-			r.failed(servers[0])
-		}
 		a := r.inTurn(ctx, servers[1:], q)
 		others <- a
-		if a.err == nil {
+		if a.err == nil && ctx.Err() == nil {
+			r.failed(servers[0]) // another one was asked later, and answers sooner
 			second()
 		}
 	})
@@ -186,7 +192,7 @@ func (r *remote) round(ctx context.Context, servers []string, q inquiry) answere
 		return first
 	}
 	if late.Stop() {
-		r.failed(first.id)
+		r.blame(first.id, first.err)
 		others <- r.inTurn(ctx, servers[1:], q)
 	}
 	select {
@@ -216,7 +222,7 @@ func (r *remote) inTurn(ctx context.Context, servers []string, q inquiry) answer
 		if ctx.Err() != nil || !elsewhere(last.err) {
 			return last
 		}
-		r.failed(id)
+		r.blame(id, last.err)
 	}
 	return last
 }
@@ -301,7 +307,7 @@ func (r *remote) carryOut(ctx context.Context, try func(id string) (undone bool,
 				r.router.served(id)
 				return nil
 			case undone:
-				r.failed(id)
+				r.blame(id, err)
 				last = err
 			default:
 				return uncertain(ctx, err)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"testing"
 	"testing/synctest"
@@ -66,5 +67,52 @@ func TestClientAgentOperatesOnce(t *testing.T) {
 		expect("a removal", 1, o.RemovePeer(t.Context(), "", api.PeerName{ID: "b"}))
 		_, err := o.RaftConfiguration(t.Context(), mvcc.ReadOptions{})
 		expect("the configuration", 2, err)
+	})
+}
+
+// failingCaller reaches servers of which one fails.
+type failingCaller struct {
+	deafCaller
+	which string // "" is all
+	err   error
+}
+
+func (c failingCaller) Query(_ context.Context, to string, _ *rpc.QueryRequest, each func(rpc.Reply) error) error {
+	if c.which == "" || to == c.which {
+		return c.err
+	}
+	return each(rpc.Reply{Body: []byte(`{}`)})
+}
+
+// A server that cannot be reached goes last for a while. One that answers that
+// nobody leads does not.
+func TestServersToBlame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			name  string
+			all   bool
+			err   error
+			moved bool
+		}{
+			{"nobody leads", true, &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}, false},
+			{"the connection broke", false, errors.New("broken"), true},
+			{"not ready", false, &mvcc.Error{Code: mvcc.NotReady, Text: "not ready"}, true},
+		} {
+			r := &remote{hold: testHold, router: newRouter("c", "dc1", twoServers{}, time.Now)}
+			first := r.router.servers()[0]
+			caller := failingCaller{which: first, err: c.err}
+			if c.all {
+				caller.which = ""
+			}
+			r.calls = caller
+			r.follow(&config.Config{RPCRate: -1})
+			_, err := r.query(t.Context(), mvcc.ReadOptions{}, []byte("q"))
+			if (err != nil) != c.all {
+				t.Errorf("%s: %v", c.name, err)
+			}
+			if moved := r.router.servers()[0] != first; moved != c.moved {
+				t.Errorf("%s: the server went last: %t", c.name, moved)
+			}
+		}
 	})
 }
