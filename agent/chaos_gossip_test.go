@@ -97,8 +97,13 @@ func TestChaosManyJoin(t *testing.T) {
 	for i, p := range pools {
 		group.Go(func() { _ = p.Run(ctx) })
 		group.Go(func() {
-			if _, err := p.Join(ctx, []string{c.Servers[i%3].GossipAddr()}); err != nil {
-				t.Errorf("%s: %v", p.Self().Name, err)
+			// A server that is asked by more than it takes at once cuts some, who ask
+			// again, as agents do.
+			for ctx.Err() == nil {
+				if _, err := p.Join(ctx, []string{c.Servers[i%3].GossipAddr()}); err == nil {
+					return
+				}
+				<-time.After(time.Second)
 			}
 		})
 	}
@@ -177,11 +182,12 @@ func TestChaosNoFalseAlarms(t *testing.T) {
 		}
 		return nil
 	})
+	joining, _ := network.Count()
 	network.SetLoss(0.1, 0.02)
 	network.SetDelay(0, 5*time.Millisecond)
-	began := time.Now()
+	began, still := time.Now(), watchStalls(ctx)
 	end := time.After(watched())
-	var alarms atomic.Int64
+	alarms := make(chan string, members)
 	for _, p := range pools {
 		changed, stop := p.Subscribe()
 		group.Go(func() {
@@ -193,17 +199,22 @@ func TestChaosNoFalseAlarms(t *testing.T) {
 				case <-changed:
 				}
 				if err := see(p); err != nil && ctx.Err() == nil {
-					alarms.Add(1)
-					t.Errorf("after %s: %v", time.Since(began).Round(time.Millisecond), err)
+					alarms <- fmt.Sprintf("after %s: %v", time.Since(began).Round(time.Millisecond), err)
+					return
 				}
 			}
 		})
 	}
 	<-end
 	packets, lost := network.Count()
-	t.Logf("%d members for %s: %d false alarms, %d of %d packets lost", members, time.Since(began).Round(time.Second), alarms.Load(), lost, packets)
-	if lost < packets/20 {
+	longest := still()
+	cancel() // who closes is no alarm
+	t.Logf("%d members for %s: %d false alarms, %d of %d packets lost", members, time.Since(began).Round(time.Second), len(alarms), lost, packets)
+	if lost < (packets-joining)/20 {
 		t.Error("too few packets were lost")
+	}
+	for len(alarms) > 0 {
+		blame(t, longest, "%s", <-alarms)
 	}
 }
 
@@ -219,17 +230,52 @@ func TestChaosCauselessElections(t *testing.T) {
 			x.Net.Packets(0.1, 0)
 			x.Net.Stall(0.02)
 			before, began := x.term(), time.Now()
+			still := watchStalls(t.Context())
 			end := time.After(watched())
 			<-end
-			elections, took := x.term()-before, time.Since(began)
+			elections, took, longest := x.term()-before, time.Since(began), still()
 			t.Logf("%d elections in %s under load and loss: %.1f an hour, %s", elections, took.Round(time.Second), float64(elections)/took.Hours(), x.load.History.Summary())
 			x.Net.Heal()
 			x.finish(1000)
 			if perHour := float64(elections) / took.Hours(); perHour > 60 && elections > 1 {
-				t.Errorf("that is too often")
+				blame(t, longest, "%d elections are too many", elections)
 			}
 		})
 	}
+}
+
+// longStall is how long this process may not run before what its agents find out of
+// each other says nothing.
+const longStall = 100 * time.Millisecond
+
+// watchStalls returns what tells the longest time since in which this process did
+// not run.
+func watchStalls(ctx context.Context) func() time.Duration {
+	var longest atomic.Int64
+	go func() {
+		tick := time.NewTicker(longStall / 10)
+		defer tick.Stop()
+		for last := time.Now(); ; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			now := time.Now()
+			longest.Store(max(longest.Load(), int64(now.Sub(last))))
+			last = now
+		}
+	}()
+	return func() time.Duration { return time.Duration(longest.Load()) }
+}
+
+// blame fails a test, unless it was the machine that kept agents from answering.
+func blame(t *testing.T, stall time.Duration, format string, args ...any) {
+	t.Helper()
+	if stall > longStall {
+		t.Skipf("where a machine does not stand still for %s: "+format, append([]any{stall}, args...)...)
+	}
+	t.Errorf(format, args...)
 }
 
 // term is the highest of the servers' terms.
