@@ -236,17 +236,17 @@ func TestRenamedNodeAtItsAddress(t *testing.T) {
 	if strings.Contains(err.Error(), "-node-id") {
 		t.Errorf("it is told to take another ID: %v", err)
 	}
-	nodes[0].waitAll(10*time.Second, Failed, nodes[2])
+	nodes[0].waitAll(patience, Failed, nodes[2])
 	if err := nodes[0].ForceLeave(context.Background(), "n2", false); err != nil {
 		t.Fatal(err)
 	}
-	nodes[1].waitAll(10*time.Second, Left, nodes[2])
-	renamed.wait(10*time.Second, "it is let in", func() bool {
+	nodes[1].waitAll(patience, Left, nodes[2])
+	renamed.wait(patience, "it is let in", func() bool {
 		n, err := renamed.Join(context.Background(), []string{nodes[0].Addr().String()})
 		return n == 1 && err == nil
 	})
 	for _, n := range nodes[:2] {
-		n.waitAll(10*time.Second, Alive, renamed)
+		n.waitAll(patience, Alive, renamed)
 	}
 }
 

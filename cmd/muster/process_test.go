@@ -24,11 +24,11 @@ import (
 const (
 	// readyLimit is how long a started agent may take to know a leader; a busy
 	// machine runs several of them beside the tests of other packages.
-	readyLimit = 30 * time.Second
+	readyLimit = time.Minute
 	// settleLimit is how long a change may take to be seen.
-	settleLimit = 20 * time.Second
+	settleLimit = 45 * time.Second
 	// exitLimit is how long a signalled agent may take to end.
-	exitLimit = 30 * time.Second
+	exitLimit = time.Minute
 	// pollInterval is the pause between two looks.
 	pollInterval = 20 * time.Millisecond
 )
