@@ -34,6 +34,7 @@ type exchange struct {
 	waiting map[uint64]*shortCall
 	queue   [][]byte // frames; the last may be added to
 	lasts   []uint64 // the last number in each
+	bytes   int      // in the queue
 	over    bool     // no more calls begin
 	idle    int      // how many looks ago it was used last
 }
@@ -109,6 +110,7 @@ func (c *Client) dialExchange(to string) (*exchange, *frames, error) {
 	// It ends with the Client, whatever it waits for.
 	release := context.AfterFunc(c.ctx, func() { _ = conn.Close() })
 	in := newFrames(conn, ReplyReadBufferBytes, MaxReplyMessageBytes+itemRoom+headRoom, ExchangeSilence)
+	in.whole = FrameWriteTimeout // which is what a server allows itself
 	in.readBy = began.Add(2 * ExchangeSilence)
 	if err = conn.SetReadDeadline(began.Add(CallDialTimeout)); err == nil {
 		_, _, err = in.receive()
@@ -166,7 +168,7 @@ func (x *exchange) begin(s *shortCall, kind byte, head *request, data []byte) (i
 	top, _ := head.append(room[:0], kind == itemQuery, len(data), MaxMessageBytes)
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.over {
+	if x.over || x.bytes > MaxQueuedBytes {
 		return 0, false
 	}
 	id = x.put(kind, top, data)
@@ -183,6 +185,9 @@ func (x *exchange) giveUp(id uint64) {
 		return
 	}
 	delete(x.waiting, id)
+	if x.bytes > 2*MaxQueuedBytes {
+		return // the server finds out by the end of its own limits
+	}
 	var number [binary.MaxVarintLen64]byte
 	x.put(itemGone, number[:binary.PutUvarint(number[:], id)], nil)
 }
@@ -198,6 +203,7 @@ func (x *exchange) put(kind byte, top, data []byte) (id uint64) {
 	}
 	b := appendItem(x.queue[n-1], x.next, kind, len(top)+len(data))
 	x.queue[n-1], x.lasts[n-1] = append(append(b, top...), data...), x.next
+	x.bytes += size
 	select {
 	case x.wake <- struct{}{}:
 	default:
@@ -205,21 +211,41 @@ func (x *exchange) put(kind byte, top, data []byte) (id uint64) {
 	return x.next
 }
 
-// send sends what is in the queue until nothing more comes in, or nobody has used
-// the exchange for a while.
+// send sends what is in the queue until nothing more comes in, nothing can be sent,
+// or nobody has used the exchange for a while. What a server answered before it went
+// is read still.
 func (x *exchange) send(out *frames) {
 	defer x.conn.Close() // which ends receive
+	if x.sendAll(out) {
+		return
+	}
+	x.mu.Lock()
+	x.over = true
+	x.mu.Unlock()
+	late := time.NewTimer(flushTime)
+	defer late.Stop()
+	select {
+	case <-x.ended:
+	case <-late.C:
+	}
+}
+
+// sendAll is send until something fails, which it reports by false.
+func (x *exchange) sendAll(out *frames) bool {
 	look := time.NewTicker(KeepaliveTime)
 	defer look.Stop()
 	for {
 		select {
 		case <-x.wake:
 		case <-x.ended:
-			return
+			return true
 		case <-look.C:
+			if x.idles() {
+				return true
+			}
 			// The server is to hear of this agent, and this agent of it.
-			if x.idles() || out.send() != nil {
-				return
+			if out.send() != nil {
+				return false
 			}
 			continue
 		}
@@ -230,7 +256,7 @@ func (x *exchange) send(out *frames) {
 				break
 			}
 			if out.send(b) != nil {
-				return
+				return false
 			}
 		}
 	}
@@ -246,6 +272,9 @@ func (x *exchange) take() ([]byte, bool) {
 	b := x.queue[0]
 	x.sent = x.lasts[0]
 	x.queue, x.lasts = slices.Delete(x.queue, 0, 1), slices.Delete(x.lasts, 0, 1)
+	if len(x.queue) == 0 {
+		x.bytes = 0
+	}
 	return b, true
 }
 

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/muster-sd/muster/kv/mvcc"
 )
@@ -26,10 +27,11 @@ type serverExchange struct {
 	last    uint64 // the highest number that was looked at
 	refuses bool   // the server stops
 	queue   []queued
-	bytes   int  // in the queue
-	sending bool // somebody empties the queue, or is about to
-	broken  bool // nothing can be sent any more
-	room    sync.Cond
+	bytes   int       // that the queue takes
+	looked  bool      // the client asked whether this server is there
+	sending bool      // somebody empties the queue, or is about to
+	broken  bool      // nothing can be sent any more
+	room    sync.Cond // told when the queue is shorter, nobody sends, or nothing can be sent
 }
 
 // exchanged is a call that has not been answered.
@@ -42,7 +44,10 @@ type exchanged struct {
 // others, too.
 type queued struct{ own, shared []byte }
 
-func (q *queued) size() int { return len(q.own) + len(q.shared) }
+func (q *queued) size() int { return queuedBytes + len(q.own) + len(q.shared) }
+
+// queuedBytes is what an item takes in the queue beside its bytes.
+const queuedBytes = 48
 
 // serveShort takes connections for short calls until the listener is closed.
 func (s *Server) serveShort() {
@@ -76,7 +81,7 @@ func (s *Server) exchange(conn *serverConn) {
 	if x.frames.send() != nil { // this connection is taken
 		return
 	}
-	x.flush()
+	x.flush(everything)
 	received := make(chan error, 1)
 	go func() { received <- x.receive() }()
 	select {
@@ -90,8 +95,15 @@ func (s *Server) exchange(conn *serverConn) {
 	case <-s.stopping.Done():
 		x.stop()
 		x.running.Wait()
-		_ = conn.Close()
+		x.sent()
+		// What the client has sent by now is read still, and so it reads all that
+		// was sent to it: a connection that is closed over unread bytes is reset.
+		if half, ok := conn.Conn.(interface{ CloseWrite() error }); ok {
+			_ = half.CloseWrite()
+		}
+		late := time.AfterFunc(flushTime, func() { _ = conn.Close() })
 		<-received
+		late.Stop()
 	}
 }
 
@@ -127,18 +139,21 @@ func (x *serverExchange) receive() error {
 		// What can be answered at once goes in one frame.
 		mine := x.hold()
 		if len(data) == 0 {
-			x.enqueue(queued{})
+			x.look()
 		}
 		err = eachItem(data, func(id uint64, kind byte, item []byte) error {
 			err := x.begin(id, kind, item)
-			if mine && x.full() {
-				x.flush()
-				mine = x.hold()
+			if x.full() { // whoever does not read what he asked for asks for no more
+				if mine {
+					mine = false
+					x.server.work(func() { x.flush(everything) })
+				}
+				x.awaitRoom()
 			}
 			return err
 		})
 		if mine || x.hold() {
-			x.flush()
+			x.flush(1) // long answers to others are for others to send
 		}
 		if err != nil {
 			return err
@@ -155,7 +170,7 @@ func (x *serverExchange) begin(id uint64, kind byte, item []byte) error {
 		return fmt.Errorf("%w: the kind %d of an item is not known", errMalformed, kind)
 	}
 	x.mu.Lock()
-	refuses, err := x.look(id)
+	refuses, err := x.advance(id)
 	if refuses || err != nil {
 		x.mu.Unlock()
 		return err // the client of a server that stops is told what was not looked at
@@ -176,28 +191,16 @@ func (x *serverExchange) begin(id uint64, kind byte, item []byte) error {
 		return nil
 	}
 	ctx, cancel := context.WithCancelCause(x.ctx)
-	data := append(make([]byte, 0, len(part)), part...)
-	var refusal error
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	switch {
-	case x.refuses:
-		refusal = &refused{errStopping.Code, errStopping.Text}
-	case len(x.calls) >= MaxStreams:
-		refusal = busy("too many calls on this connection", MaxStreams)
-	case x.server.calls.Add(1) > MaxCalls:
-		x.server.calls.Add(-1)
-		refusal = busy("too many calls at once", MaxCalls)
-	default:
-		x.calls[id] = &exchanged{kind == itemQuery, cancel}
+	if refusal := x.admit(id, &exchanged{kind == itemQuery, cancel}); refusal != nil {
+		x.enqueue(x.failure(ctx, id, refusal))
+		cancel(nil)
+		x.running.Done()
+		return nil
 	}
+	data := append(make([]byte, 0, len(part)), part...)
 	x.server.work(func() {
 		defer x.running.Done()
 		defer cancel(nil)
-		if refusal != nil {
-			x.fail(ctx, id, refusal)
-			return
-		}
 		if kind == itemApply {
 			x.apply(ctx, id, head, data)
 		} else {
@@ -205,6 +208,23 @@ func (x *serverExchange) begin(id uint64, kind byte, item []byte) error {
 		}
 		x.server.calls.Add(-1)
 	})
+	return nil
+}
+
+// admit counts a call, or says why there is no room for it.
+func (x *serverExchange) admit(id uint64, call *exchanged) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch {
+	case x.refuses:
+		return &refused{errStopping.Code, errStopping.Text}
+	case len(x.calls) >= MaxStreams:
+		return busy("too many calls on this connection", MaxStreams)
+	case x.server.calls.Add(1) > MaxCalls:
+		x.server.calls.Add(-1)
+		return busy("too many calls at once", MaxCalls)
+	}
+	x.calls[id] = call
 	return nil
 }
 
@@ -234,9 +254,9 @@ func (s *Server) work(job func()) {
 	}()
 }
 
-// look notes that an item is looked at, and reports whether that is over; x.mu is
+// advance notes that an item is looked at, and reports whether that is over; x.mu is
 // held.
-func (x *serverExchange) look(id uint64) (refuses bool, err error) {
+func (x *serverExchange) advance(id uint64) (refuses bool, err error) {
 	if x.refuses {
 		return true, nil
 	}
@@ -255,7 +275,7 @@ func (x *serverExchange) gone(id uint64, item []byte) error {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if _, err := x.look(id); err != nil {
+	if _, err := x.advance(id); err != nil {
 		return err
 	}
 	if call := x.calls[of]; call != nil && call.query {
@@ -345,23 +365,34 @@ func endedIf(ended bool) byte {
 
 // fail ends a call with an error.
 func (x *serverExchange) fail(ctx context.Context, id uint64, err error) {
+	x.put(x.failure(ctx, id, err))
+	x.over(id)
+}
+
+// failure is the item that ends a call with an error.
+func (x *serverExchange) failure(ctx context.Context, id uint64, err error) queued {
 	var refusal *refused
 	if errors.As(err, &refusal) {
 		x.server.warn(x.conn, refusal)
 	}
 	kind, code, text := describe(ctx, err)
-	x.reply(id, itemEnded, errorMessage(kind, code, text), nil)
+	return item(id, itemEnded, errorMessage(kind, code, text), nil)
 }
 
 // reply sends one item of an answer: the head of a message and a part of its
 // body.
 func (x *serverExchange) reply(id uint64, flags byte, top, part []byte) {
-	if flags&itemEnded != 0 {
-		x.mu.Lock()
-		delete(x.calls, id)
-		x.mu.Unlock()
-	}
 	x.put(item(id, flags, top, part))
+	if flags&itemEnded != 0 {
+		x.over(id)
+	}
+}
+
+// over forgets a call whose answer is on its way. Until then it counts.
+func (x *serverExchange) over(id uint64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.calls, id)
 }
 
 // item makes an item of an answer. A body that is not short is handed over as it
@@ -379,26 +410,36 @@ func item(id uint64, flags byte, top, part []byte) queued {
 // nobody does. So whoever has an answer first sends those of others, too.
 func (x *serverExchange) put(item queued) {
 	x.mu.Lock()
-	for x.bytes > MaxReplyMessageBytes && !x.broken {
-		x.room.Wait()
-	}
+	x.wait()
+	x.add(item)
 	x.mu.Unlock()
-	x.enqueue(item)
 	if x.hold() {
 		runtime.Gosched() // others may be about to answer, too
-		x.flush()
+		x.flush(everything)
 	}
 }
 
-// enqueue puts an item into the queue for somebody else to send.
+// enqueue puts an item into the queue for the receiver, who sees to it that there is
+// room, and that it is sent.
 func (x *serverExchange) enqueue(item queued) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.broken {
-		return
+	x.add(item)
+}
+
+// add adds an item to the queue; x.mu is held.
+func (x *serverExchange) add(item queued) {
+	if !x.broken {
+		x.queue = append(x.queue, item)
+		x.bytes += item.size()
 	}
-	x.queue = append(x.queue, item)
-	x.bytes += item.size()
+}
+
+// look notes that the client wants a sign of life. Any frame is one.
+func (x *serverExchange) look() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.looked = true
 }
 
 // full reports whether the queue is too long to be added to.
@@ -406,6 +447,39 @@ func (x *serverExchange) full() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.bytes > MaxReplyMessageBytes
+}
+
+// wait waits until there is room in the queue; x.mu is held.
+func (x *serverExchange) wait() {
+	for x.bytes > MaxReplyMessageBytes && !x.broken {
+		x.turn()
+		x.room.Wait()
+	}
+}
+
+// awaitRoom is wait for who does not hold x.mu.
+func (x *serverExchange) awaitRoom() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.wait()
+}
+
+// sent waits until all is sent that is in the queue.
+func (x *serverExchange) sent() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for (x.sending || len(x.queue) > 0) && !x.broken {
+		x.turn()
+		x.room.Wait()
+	}
+}
+
+// turn has somebody send if nobody does; x.mu is held.
+func (x *serverExchange) turn() {
+	if !x.sending {
+		x.sending = true
+		x.server.work(func() { x.flush(everything) })
+	}
 }
 
 // hold makes the caller the one who sends, who then has to call flush, and reports
@@ -420,12 +494,21 @@ func (x *serverExchange) hold() bool {
 	return true
 }
 
-// flush sends what is in the queue, by whoever holds it, and gives it back.
-func (x *serverExchange) flush() {
+// everything has flush send until nothing is left.
+const everything = -1
+
+// flush sends what is in the queue, by whoever holds it, and gives it back. After
+// some frames it leaves the rest to another goroutine. A connection on which
+// nothing can be sent is closed.
+func (x *serverExchange) flush(frames int) {
 	var pieces [][]byte
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for len(x.queue) > 0 && !x.broken {
+	for ; (len(x.queue) > 0 || x.looked) && !x.broken; frames-- {
+		if frames == 0 {
+			x.server.work(func() { x.flush(everything) })
+			return
+		}
 		pieces = pieces[:0]
 		size, n := 0, 0
 		for n < len(x.queue) && (n == 0 || size+x.queue[n].size() <= MaxReplyMessageBytes) {
@@ -435,15 +518,19 @@ func (x *serverExchange) flush() {
 		}
 		x.queue = slices.Delete(x.queue, 0, n)
 		x.bytes -= size
+		x.looked = false
 		x.room.Broadcast()
 		x.mu.Unlock()
 		err := x.frames.send(pieces...)
+		if err != nil {
+			_ = x.conn.Close()
+		}
 		x.mu.Lock()
 		x.broken = x.broken || err != nil
 	}
 	x.sending = false
 	if x.broken {
 		x.queue, x.bytes = nil, 0
-		x.room.Broadcast()
 	}
+	x.room.Broadcast()
 }

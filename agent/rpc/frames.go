@@ -19,8 +19,9 @@ type frames struct {
 	in   *bufio.Reader
 	// longest is how many bytes a frame may have that comes in.
 	longest int
-	// silence is how long nothing may come in.
-	silence time.Duration
+	// silence is how long nothing may come in, and whole how long a frame may take
+	// from its head to its end.
+	silence, whole time.Duration
 
 	taken   int       // of the buffer, by the frame that was received last
 	readBy  time.Time // the deadlines that are set
@@ -31,11 +32,11 @@ type frames struct {
 const frameHead = 4
 
 func newFrames(conn net.Conn, buffer, longest int, silence time.Duration) *frames {
-	return &frames{conn: conn, in: bufio.NewReaderSize(conn, buffer), longest: longest, silence: silence}
+	return &frames{conn: conn, in: bufio.NewReaderSize(conn, buffer), longest: longest, silence: silence, whole: RequestTimeout}
 }
 
-// receive returns the next frame, which is whole within RequestTimeout of its
-// first bytes. If it is not the taker's own, it may be used until the next call.
+// receive returns the next frame. If it is not the taker's own, it may be used
+// until the next call.
 func (f *frames) receive() (data []byte, own bool, err error) {
 	if _, err := f.in.Discard(f.taken); err != nil {
 		return nil, false, err
@@ -57,18 +58,18 @@ func (f *frames) receive() (data []byte, own bool, err error) {
 	if n > f.longest {
 		return nil, false, fmt.Errorf("%w: a frame of %d bytes is announced, the limit is %d", errMalformed, n, f.longest)
 	}
-	whole := frameHead + n
-	if f.in.Buffered() < whole {
+	all := frameHead + n
+	if f.in.Buffered() < all {
 		f.readBy = time.Time{}
-		if err := f.conn.SetReadDeadline(time.Now().Add(RequestTimeout)); err != nil {
+		if err := f.conn.SetReadDeadline(time.Now().Add(f.whole)); err != nil {
 			return nil, false, err
 		}
 	}
-	if whole <= f.in.Size() {
-		if data, err = f.in.Peek(whole); err != nil {
+	if all <= f.in.Size() {
+		if data, err = f.in.Peek(all); err != nil {
 			return nil, false, err
 		}
-		f.taken = whole
+		f.taken = all
 		return data[frameHead:], false, nil
 	}
 	if _, err := f.in.Discard(frameHead); err != nil {

@@ -58,7 +58,7 @@ const (
 	DefaultConns = 10000
 
 	// flushTime is how long the answers of the last calls have to get on their way
-	// when a server stops.
+	// when a server stops, or to be read when it is gone.
 	flushTime = 500 * time.Millisecond
 
 	// MaxMessageBytes is the largest message of a request; longer ones are cut.
@@ -116,6 +116,10 @@ const (
 	// ExchangePause is how long a client makes short calls one by one before it
 	// tries anew to open a connection for them.
 	ExchangePause = 5 * time.Second
+
+	// MaxQueuedBytes is how much a client queues for a server that takes nothing
+	// before calls go by themselves.
+	MaxQueuedBytes = 4 << 20
 
 	// FrameWriteTimeout is how long what is written at once may take to go out on
 	// such a connection, at most, and half of that at least. It is at most

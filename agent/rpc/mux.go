@@ -253,6 +253,14 @@ func (c *counted) Close() error {
 	return c.Conn.Close()
 }
 
+// CloseWrite ends what is sent, if the connection can.
+func (c *counted) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
 // handshake reads one hello, answers it, and hands the connection on.
 func (m *Mux) handshake(conn net.Conn, from netip.Addr) {
 	defer m.greeted(conn)
