@@ -190,7 +190,7 @@ func (b *backend) fresh(ctx context.Context, o mvcc.ReadOptions) (mvcc.Meta, *st
 	confirmed := o.Mode == mvcc.Consistent
 	// Nearly always the leader answers soon, and all is applied that it names: then
 	// no limit has to be kept.
-	if b.follows() && b.follow(ctx, confirmed, false) == nil {
+	if b.follows() && b.follow(ctx, confirmed, false) == nil && b.trusted() == nil {
 		b.caughtUp.Store(true)
 		meta.KnownLeader, meta.LastContact = true, b.node.LastContact()
 		return meta, b.machine.View(), nil

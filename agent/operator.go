@@ -278,12 +278,10 @@ func undone(op operation, err error) bool {
 		return true
 	}
 	switch mvcc.CodeOf(err) {
-	case mvcc.NoLeader, mvcc.NotReady:
-		return true
 	case mvcc.ShuttingDown, mvcc.Timeout:
 		return !op.changes()
 	}
-	return false
+	return retriable(err)
 }
 
 // operateHere does an operation with what this server knows and may.

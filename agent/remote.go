@@ -60,14 +60,6 @@ func (r *remote) failed(id string) {
 	r.chosen = nil
 }
 
-// blame puts a server behind the others for what it answered. That nobody leads is
-// not its fault: in an election all servers would be avoided, and agents lose theirs.
-func (r *remote) blame(id string, err error) {
-	if mvcc.CodeOf(err) != mvcc.NoLeader {
-		r.failed(id)
-	}
-}
-
 // follow takes over the limits of a configuration.
 func (r *remote) follow(c *config.Config) {
 	r.most.Store(int64(c.RPCClientTimeout))
@@ -192,7 +184,7 @@ func (r *remote) round(ctx context.Context, servers []string, q inquiry) answere
 		return first
 	}
 	if late.Stop() {
-		r.blame(first.id, first.err)
+		r.failed(first.id)
 		others <- r.inTurn(ctx, servers[1:], q)
 	}
 	select {
@@ -222,7 +214,7 @@ func (r *remote) inTurn(ctx context.Context, servers []string, q inquiry) answer
 		if ctx.Err() != nil || !elsewhere(last.err) {
 			return last
 		}
-		r.blame(id, last.err)
+		r.failed(id)
 	}
 	return last
 }
@@ -270,7 +262,7 @@ func (r *remote) apply(ctx context.Context, command []byte) (state.Result, error
 	var body []byte
 	err := r.carryOut(ctx, func(id string) (undone bool, err error) {
 		body, err = r.applyAt(ctx, id, command)
-		return rpc.Unsent(err) || mvcc.CodeOf(err) == mvcc.ShuttingDown, err
+		return rpc.Unsent(err) || again(err), err
 	})
 	if err != nil {
 		return state.Result{}, err
@@ -286,7 +278,7 @@ func (r *remote) operate(ctx context.Context, query []byte) ([]byte, error) {
 		limited, cancel := r.bound(ctx, 0)
 		defer cancel()
 		body, err = r.call(limited, id, query)
-		return rpc.Unsent(err), err
+		return rpc.Unsent(err) || retriable(err), err
 	})
 	return body, err
 }
@@ -307,8 +299,11 @@ func (r *remote) carryOut(ctx context.Context, try func(id string) (undone bool,
 				r.router.served(id)
 				return nil
 			case undone:
-				r.blame(id, err)
+				r.failed(id)
 				last = err
+				if time.Since(began) > r.limit() {
+					return r.none(last) // the next request goes to another one
+				}
 			default:
 				return uncertain(ctx, err)
 			}
@@ -320,6 +315,14 @@ func (r *remote) carryOut(ctx context.Context, try func(id string) (undone bool,
 			return err
 		}
 	}
+}
+
+// retriable reports whether something that was asked for was certainly not done, by
+// reason of a leader that does not lead. A server that stops ends what is under way,
+// so that it is shutting down says nothing.
+func retriable(err error) bool {
+	code := mvcc.CodeOf(err)
+	return code == mvcc.NoLeader || code == mvcc.NotReady
 }
 
 // applyAt has one server carry out a command.

@@ -11,6 +11,7 @@ import (
 	"github.com/muster-sd/muster/agent/config"
 	"github.com/muster-sd/muster/agent/gossip"
 	"github.com/muster-sd/muster/agent/rpc"
+	"github.com/muster-sd/muster/agent/state"
 	"github.com/muster-sd/muster/api"
 	"github.com/muster-sd/muster/kv/mvcc"
 )
@@ -73,46 +74,78 @@ func TestClientAgentOperatesOnce(t *testing.T) {
 // failingCaller reaches servers of which one fails.
 type failingCaller struct {
 	deafCaller
-	which string // "" is all
+	which string
 	err   error
 }
 
 func (c failingCaller) Query(_ context.Context, to string, _ *rpc.QueryRequest, each func(rpc.Reply) error) error {
-	if c.which == "" || to == c.which {
+	if to == c.which {
 		return c.err
 	}
 	return each(rpc.Reply{Body: []byte(`{}`)})
 }
 
-// A server that cannot be reached goes last for a while. One that answers that
-// nobody leads does not.
+// A server that cannot be reached, or that says after all the time it holds a request
+// that nobody leads, goes last for a while.
 func TestServersToBlame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, c := range []struct {
 			name  string
-			all   bool
 			err   error
 			moved bool
 		}{
-			{"nobody leads", true, &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}, false},
-			{"the connection broke", false, errors.New("broken"), true},
-			{"not ready", false, &mvcc.Error{Code: mvcc.NotReady, Text: "not ready"}, true},
+			{"nobody leads", &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}, true},
+			{"the connection broke", errors.New("broken"), true},
+			{"not ready", &mvcc.Error{Code: mvcc.NotReady, Text: "not ready"}, true},
+			{"not to be read", &mvcc.Error{Code: mvcc.Invalid, Text: "not to be read"}, false},
 		} {
 			r := &remote{hold: testHold, router: newRouter("c", "dc1", twoServers{}, time.Now)}
 			first := r.router.servers()[0]
-			caller := failingCaller{which: first, err: c.err}
-			if c.all {
-				caller.which = ""
-			}
-			r.calls = caller
+			r.calls = failingCaller{which: first, err: c.err}
 			r.follow(&config.Config{RPCRate: -1})
 			_, err := r.query(t.Context(), mvcc.ReadOptions{}, []byte("q"))
-			if (err != nil) != c.all {
+			if c.moved != (err == nil) {
 				t.Errorf("%s: %v", c.name, err)
 			}
 			if moved := r.router.servers()[0] != first; moved != c.moved {
 				t.Errorf("%s: the server went last: %t", c.name, moved)
 			}
+		}
+	})
+}
+
+// leaderless reaches servers of which one takes its time to say that nobody leads.
+type leaderless struct {
+	deafCaller
+	which string
+	done  *int
+}
+
+func (c leaderless) Apply(ctx context.Context, to string, _ *rpc.ApplyRequest) ([]byte, error) {
+	if to == c.which {
+		time.Sleep(testHold) // of the test's own time
+		return nil, &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}
+	}
+	*c.done++
+	return state.EncodeResult(state.Result{OK: true})
+}
+
+// A client agent whose server is cut off from the leader writes through another
+// one: the next write if that one took all the time there was.
+func TestClientAgentLeavesACutOffServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &remote{hold: testHold, router: newRouter("c", "dc1", twoServers{}, time.Now)}
+		done := 0
+		r.calls = leaderless{which: r.router.servers()[0], done: &done}
+		r.follow(&config.Config{RPCRate: -1})
+		failed := 0
+		for range 5 {
+			if _, err := r.apply(t.Context(), []byte("x")); err != nil {
+				failed++
+			}
+		}
+		if failed > 1 || done != 5-failed {
+			t.Errorf("%d of 5 writes failed, %d were done", failed, done)
 		}
 	})
 }

@@ -297,13 +297,13 @@ func (n *Node) RestoreSnapshot(ctx context.Context, index, term uint64, r io.Rea
 	defer source.takeBack()
 	err := n.await(ctx, 0, func() error {
 		err, _ := outcome(n.raft.Restore(meta, source, 0))
+		if err != nil && !errors.Is(err, ErrUncertain) {
+			// The state is replaced before the log and the followers confirm it.
+			err = fmt.Errorf("%w: %w", err, ErrUncertain)
+		}
 		return err
 	})
 	if err != nil {
-		if errors.Is(err, ErrNotLeader) {
-			// The state is replaced before followers are asked to confirm it.
-			err = fmt.Errorf("%w: %w", err, ErrUncertain)
-		}
 		return fmt.Errorf("cannot restore the snapshot: %w", n.because(err))
 	}
 	return nil
