@@ -27,7 +27,8 @@ func (a *Agent) openFounder() error {
 		woken: make(chan struct{}, 1), searched: make(chan struct{}),
 		say: func(servers string) { a.part("server").Info("a new cluster begins", "servers", servers) },
 	}
-	if a.config.Dev || a.config.Bootstrap && !a.mayFindOthers() {
+	a.founder.remembers = a.remembersOthers()
+	if a.config.Dev || a.config.Bootstrap && len(a.config.RetryJoin) == 0 && !a.founder.remembers {
 		return a.begins()
 	}
 	return nil
@@ -35,17 +36,14 @@ func (a *Agent) openFounder() error {
 
 // begins makes this server the only one of a new cluster, if it has no data.
 func (a *Agent) begins() error {
-	if _, err := a.node.Bootstrap(); err != nil {
+	if err := a.founder.begins(); err != nil {
 		return fmt.Errorf("cannot begin as the only server: %w", err)
 	}
 	return nil
 }
 
-// mayFindOthers reports whether the agent has addresses of others.
-func (a *Agent) mayFindOthers() bool {
-	if len(a.config.RetryJoin) > 0 {
-		return true
-	}
+// remembersOthers reports whether the agent keeps members that it knew before.
+func (a *Agent) remembersOthers() bool {
 	if a.config.DataDir == "" {
 		return false
 	}
@@ -74,7 +72,7 @@ func (a *Agent) expect(ctx context.Context) error {
 			said = err.Error()
 			level := slog.LevelInfo
 			switch {
-			case errors.Is(err, errDisagree), errors.Is(err, errVoid):
+			case errors.Is(err, errDisagree), errors.Is(err, errVoid), errors.Is(err, errPromised):
 				level = slog.LevelError
 			case errors.Is(err, errBeganBefore):
 				level = slog.LevelWarn
@@ -144,27 +142,60 @@ func (a *Agent) tryAlone(since time.Time) func(context.Context) error {
 				return fmt.Errorf("%w (its servers: %s)", errBeganBefore, strings.Join(answer.Voters, ", "))
 			}
 		}
-		switch looked := time.Since(since); {
+		looked := time.Since(since)
+		switch {
 		case err != nil:
 			return fmt.Errorf("bootstrap mode is set, but a server does not say whether it belongs to a cluster: %w", err)
 		case first != a.id:
 			return fmt.Errorf("bootstrap mode is set at several servers: server %s begins, and this one waits for it", first)
-		case looked < aloneLook, looked < aloneLimit && !a.founder.hasSearched():
-			return errors.New("bootstrap mode is set, and other agents are known: looking for a cluster before this server begins one")
+		case !a.founder.mayBegin(looked, a.meetsOthers()):
+			return errors.New("bootstrap mode is set, and there are addresses of others: looking for a cluster before this server begins one")
 		}
-		a.part("server").Info("no server of a cluster was found, so this server begins one", "retry_join", a.config.RetryJoin)
+		a.part("server").Info("no server of a cluster was found, so this server begins one", "retry_join", a.config.RetryJoin, "looked", looked.Round(time.Millisecond))
 		return a.begins()
 	}
 }
 
-// hasSearched reports whether all addresses were tried to join once.
-func (f *founder) hasSearched() bool {
+// meetsOthers reports whether another agent is known.
+func (a *Agent) meetsOthers() bool {
+	return slices.ContainsFunc(a.pool.Members(), func(m gossip.Member) bool { return m.ID != a.id })
+}
+
+// mayBegin reports whether a server in bootstrap mode that found no cluster has
+// looked long enough. It need not look for long where nobody can be: if it knows of
+// no other agent, and each address is its own or one at which nobody listens.
+func (f *founder) mayBegin(looked time.Duration, meetsOthers bool) bool {
 	select {
 	case <-f.searched:
-		return true
 	default:
-		return false
+		return looked >= aloneLimit
 	}
+	return looked >= aloneLook || f.nobody && !f.remembers && !meetsOthers
+}
+
+// searchedAll is told once, when all addresses were tried to join for the first
+// time, or there are none: the error is about those that did not answer.
+func (a *Agent) searchedAll(err error) {
+	f := a.founder
+	if f == nil {
+		return
+	}
+	f.nobody = allRefused(err)
+	close(f.searched)
+	f.wake()
+}
+
+// allRefused reports whether nobody listened at the addresses that an error of a
+// join is about.
+func allRefused(err error) bool {
+	if err == nil {
+		return true
+	}
+	if several, ok := err.(interface{ Unwrap() []error }); ok {
+		return !slices.ContainsFunc(several.Unwrap(), func(err error) bool { return !allRefused(err) })
+	}
+	// The pool has only the text of it; the second one is that of Windows.
+	return strings.HasSuffix(err.Error(), "connection refused") || strings.HasSuffix(err.Error(), "actively refused it.")
 }
 
 // askFounder asks another server about the first configuration.

@@ -34,8 +34,12 @@ type founder struct {
 	say     func(text string)
 	// woken is sent a value when there is a reason to try again at once.
 	woken chan struct{}
-	// searched is closed when all addresses were tried to join once.
+	// searched is closed when all addresses were tried to join once, or there are
+	// none.
 	searched chan struct{}
+	// nobody says, once searched is closed, that none of them leads to another agent
+	// that might just be slow, and remembers that members are known from before.
+	nobody, remembers bool
 
 	// mu is held while the promise is compared and replaced, and while a
 	// configuration is made.
@@ -219,6 +223,29 @@ func (f *founder) state() (a foundingAnswer, err error) {
 		}
 	}
 	return a, nil
+}
+
+// errPromised says that a server is to begin alone and has promised not to.
+var errPromised = errors.New("this server has promised to begin a cluster with others")
+
+// begins makes this server the only one of a new cluster, if it has no data. It
+// does not if others may begin a cluster with it, on its word: the two would share
+// this server.
+func (f *founder) begins() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now, err := f.state()
+	if err != nil {
+		return err
+	}
+	others := without(now.Promise.Servers, f.id)
+	if len(others) > 0 && len(now.Voters) == 0 && now.LastIndex == 0 {
+		return fmt.Errorf("%w: %s. They may have begun it: start this server as it was started before, with bootstrap_expect and their addresses, and it takes part. "+
+			"If none of these servers ever had any data, and it is to begin alone, remove what is in the data directories of all of them first",
+			errPromised, strings.Join(others, ", "))
+	}
+	_, err = f.node.BootstrapServers([]string{f.id})
+	return err
 }
 
 // wake makes the one who waits try again at once.

@@ -405,6 +405,35 @@ func TestWithoutPromisesTwoClustersBegin(t *testing.T) {
 	t.Error("no two clusters were found")
 }
 
+// A server in bootstrap mode looks for others for as long as there may be some.
+func TestHowLongBootstrapModeLooks(t *testing.T) {
+	refused, slow := errors.New("dial tcp: connect: connection refused"), errors.New("i/o timeout")
+	for _, c := range []struct {
+		name      string
+		joined    error
+		pending   bool
+		remembers bool
+		meets     bool
+		looks     time.Duration
+	}{
+		{name: "its own address"},
+		{name: "nobody listens", joined: errors.Join(fmt.Errorf("first: %w", refused), errors.Join(refused, refused))},
+		{name: "one is slow", joined: errors.Join(refused, slow), looks: aloneLook},
+		{name: "others are known", meets: true, looks: aloneLook},
+		{name: "others were known", remembers: true, looks: aloneLook},
+		{name: "not all were asked", pending: true, looks: aloneLimit},
+	} {
+		f := &founder{searched: make(chan struct{}), woken: make(chan struct{}, 1), remembers: c.remembers}
+		a := &Agent{founder: f}
+		if !c.pending {
+			a.searchedAll(c.joined)
+		}
+		if c.looks > 0 && f.mayBegin(c.looks-1, c.meets) || !f.mayBegin(c.looks, c.meets) {
+			t.Errorf("%s: it does not look for %s", c.name, c.looks)
+		}
+	}
+}
+
 // What is asked about the first configuration is read or refused, whatever it is.
 func FuzzFounding(f *testing.F) {
 	for _, seed := range []string{

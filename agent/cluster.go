@@ -197,6 +197,7 @@ func (a *Agent) resolve(id string) (string, error) {
 func (a *Agent) join(ctx context.Context) error {
 	c := a.config
 	if len(c.RetryJoin) == 0 {
+		a.searchedAll(nil)
 		return nil
 	}
 	wait := c.RetryInterval
@@ -210,8 +211,8 @@ func (a *Agent) join(ctx context.Context) error {
 		if addresses := known(c.RetryJoin, a.logger); len(addresses) > 0 {
 			n, err = a.pool.Join(ctx, addresses)
 		}
-		if attempt == 1 && a.founder != nil {
-			close(a.founder.searched)
+		if attempt == 1 {
+			a.searchedAll(err)
 		}
 		// The list may name this agent's own address, which always answers.
 		if n > 0 && !gossip.IsRefusal(err) {
@@ -414,7 +415,8 @@ func (a *Agent) mayRemove(id string) error {
 			m, _ := a.server(p.ID)
 			// Who leads since a moment ago was not answered yet.
 			answers := known.LastContact < 0 && m.Status == gossip.Alive || known.LastContact >= 0 && known.LastContact < silentFor
-			if !answers {
+			// One without its memory answers, and counts in no majority.
+			if !answers || known.Fresh {
 				silent = append(silent, a.serverName(p.ID))
 			}
 		}
