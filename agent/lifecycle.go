@@ -145,9 +145,12 @@ func (a *Agent) depart(ctx context.Context) {
 		}
 	}
 	if err := a.pool.Leave(goodbye); err != nil {
-		// Nobody hears it, so nobody will take this server out either.
 		log.Warn("could not tell the others that this agent leaves", "error", err)
-		return
+		if !a.pool.HeardLately() {
+			// Nobody hears it, so nobody will take this server out either.
+			return
+		}
+		// Agents of older versions take a leave over without a word.
 	}
 	if several {
 		limited, cancel := context.WithTimeout(ctx, leaveLimit)

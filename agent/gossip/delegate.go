@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -69,6 +70,7 @@ func (d delegate) MergeRemoteState(b []byte, join bool) {
 	if join {
 		d.p.findRejection(e)
 	}
+	d.p.revive(e.name, e.life)
 	tell := d.p.heard(e.name, e.life, false)
 	d.p.mu.Unlock()
 	tell()
@@ -109,7 +111,9 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 		if d.p.partForeign(c) {
 			return fmt.Errorf("%s%q at %s: %w", refusalMark, c.name, c.at, errForeign) // which was said once
 		}
-		err = d.p.admit(c, time.Now())
+		if err = d.p.admit(c, time.Now()); errors.Is(err, errForeign) {
+			d.p.meetNext(c)
+		}
 	}
 	if err != nil {
 		return d.p.refuse(c, err)
@@ -120,11 +124,17 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 // NotifyMerge decides whether the state of a member that joins, or that this
 // one joins, may be taken over at all.
 func (d delegate) NotifyMerge(nodes []*memberlist.Node) error {
+	d.p.endReplaced(nodes)
 	for _, n := range nodes {
 		if n.State == memberlist.StateLeft || n.State == memberlist.StateDead {
 			continue
 		}
 		c, err := candidateOf(n)
+		if err == nil && c.name == d.p.name && c.at == d.p.addr {
+			// A life of this member's own, even if it was one of another cluster:
+			// memberlist contradicts what is over.
+			continue
+		}
 		if err == nil {
 			err = d.p.fits(c.meta)
 		}
@@ -172,22 +182,39 @@ func (d delegate) NotifyConflict(existing, other *memberlist.Node) {
 	}
 }
 
-// AckPayload returns nothing: members tell of themselves elsewhere.
-func (d delegate) AckPayload() []byte { return nil }
+// AckPayload tells which life answers: memberlist asks for a name only.
+func (d delegate) AckPayload() []byte { return binary.BigEndian.AppendUint64(nil, d.p.life) }
 
-// NotifyPingComplete takes over a round trip.
-func (d delegate) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, _ []byte) {
+// NotifyPingComplete takes over a round trip. What comes with it from older agents
+// is empty.
+func (d delegate) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, payload []byte) {
 	m, err := decodeMeta(n.Meta)
 	if err != nil {
 		return
 	}
 	d.p.mu.Lock()
+	if life, ok := lifeOfAck(payload); ok && life != m.life {
+		// It was started again, and nobody has told of it yet.
+		if r := d.p.table[n.Name]; r != nil && r.meta.life == m.life {
+			d.p.meet(r, 0)
+		}
+		d.p.mu.Unlock()
+		return
+	}
 	if r := d.p.table[n.Name]; r != nil && r.meta.life == m.life {
 		r.rtt = rtt
 	}
 	tell := d.p.heard(n.Name, m.life, true)
 	d.p.mu.Unlock()
 	tell()
+}
+
+// lifeOfAck reads what AckPayload wrote.
+func lifeOfAck(b []byte) (life uint64, ok bool) {
+	if len(b) != 8 {
+		return 0, false
+	}
+	return binary.BigEndian.Uint64(b), true
 }
 
 // holds reports whether a member that was let in says nothing new, as most

@@ -94,13 +94,20 @@ func (p *Pool) rejoin(ctx context.Context) {
 	p.adoptMissing(time.Now())
 }
 
-// reconnect tries to reach one failed member.
+// reconnect tries to reach one failed member. A client that knows no server any more
+// also tries those that it once dropped as members of another cluster: it has moved
+// there, or they have come here.
 func (p *Pool) reconnect(ctx context.Context) {
 	p.mu.Lock()
 	var failed []netip.AddrPort
 	for _, r := range p.table {
 		if r.status == Failed && !r.answers {
 			failed = append(failed, r.addrPort())
+		}
+	}
+	if !p.server && len(p.aliveServers(p.name)) == 0 {
+		for at := range p.lost {
+			failed = append(failed, at)
 		}
 	}
 	p.mu.Unlock()

@@ -112,6 +112,24 @@ const (
 	// another while.
 	partGrace = 2 * time.Second
 	shunFor   = 2 * time.Minute
+	// maxLost is how many addresses of members of another cluster are remembered,
+	// to be tried by a member that knows no server any more.
+	maxLost = 256
+	// meetSpread is over how long the members spread that are told to look whether
+	// a life of another is over: all of them ask the same process.
+	meetSpread = time.Second
+	// movingLimit is how long a member that has left a cluster looks for those of
+	// the one that it learns of, seekFirst how soon it begins, each pause being twice
+	// the last one, seekTries how often, seekEach how many it asks each time, and
+	// seekLimit how long each may take.
+	movingLimit = time.Minute
+	seekFirst   = 250 * time.Millisecond
+	seekTries   = 7
+	seekEach    = 4
+	seekLimit   = 2 * time.Second
+	// heardProbes is how many probe intervals before a leave a member may have been
+	// heard last and still be there.
+	heardProbes = 3
 	// tagsLimit bounds how long new tags may take to leave this member.
 	tagsLimit = time.Second
 	// bindTries is how often the kernel is asked for a port that is free for both

@@ -1,10 +1,14 @@
 package gossip
 
 import (
+	"context"
 	"errors"
+	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/memberlist"
 )
 
 // errForeign says that a member belongs to another cluster.
@@ -36,13 +40,190 @@ func (p *Pool) part(r *record, m meta) {
 	at, to := r.addrPort(), addresses([]*record{r})
 	// Its friends do not pass on what they refuse, so gossip alone may miss it.
 	word := message{kind: kindCluster, time: p.tick(), name: p.name, life: p.life, from: p.ownCluster()}
-	p.parted[lifeOf{r.name, m.life}] = time.Now()
+	key, now := lifeOf{r.name, m.life}, time.Now()
+	p.parted[key] = now
+	if len(p.lost) < maxLost {
+		p.lost[at] = now
+	}
 	p.forget(r)
 	p.spawn(func() {
 		p.send(to, word, true)
 		pause(p.ctx, partGrace)
-		p.transport.shunned.add(at, time.Now().Add(shunFor))
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if since, still := p.parted[key]; still && since.Equal(now) && !p.anyoneAt(at) {
+			p.transport.shunned.add(at, time.Now().Add(shunFor))
+		}
 	})
+}
+
+// anyoneAt reports whether a member that answers is at an address. The mutex is held.
+func (p *Pool) anyoneAt(at netip.AddrPort) bool {
+	for _, r := range p.table {
+		if r.answers && r.addrPort() == at {
+			return true
+		}
+	}
+	return false
+}
+
+// moved has this member, which belonged to a cluster or to none before, begin anew
+// with whom it holds for strangers. The mutex is held.
+func (p *Pool) moved(before string) {
+	clear(p.parted)
+	p.transport.shunned.clear()
+	p.spawn(func() {
+		// They may be about to learn the same: only then they are strangers.
+		pause(p.ctx, partGrace)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.partAll()
+	})
+	now := time.Now()
+	if before != "" {
+		p.movingUntil = now.Add(movingLimit)
+	}
+	if now.Before(p.movingUntil) {
+		p.seeks++
+		seek := p.seeks
+		p.spawn(func() { p.seek(seek) })
+	}
+}
+
+// seek exchanges state with those who may belong to this member's new cluster, some
+// times, until it changes again: they may have dropped this one for the old.
+func (p *Pool) seek(number uint64) {
+	wait := seekFirst
+	for range seekTries {
+		pause(p.ctx, wait+rand.N(wait/4))
+		wait *= 2
+		p.mu.Lock()
+		over := p.seeks != number || p.leaving || p.ctx.Err() != nil
+		targets := p.mayBeOurs()
+		p.mu.Unlock()
+		if over {
+			return
+		}
+		for _, at := range targets {
+			ctx, cancel := context.WithTimeout(p.ctx, seekLimit)
+			if err := p.joinOne(ctx, at); err != nil {
+				p.logger.Debug("cannot exchange state with a member of the new cluster", "address", at, "error", err)
+			}
+			cancel()
+		}
+	}
+}
+
+// mayBeOurs are some addresses of servers and of members that were dropped. The
+// mutex is held.
+func (p *Pool) mayBeOurs() []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, r := range p.table {
+		if r.name != p.name && r.isServer() && r.status != Left {
+			out = append(out, r.addrPort())
+		}
+	}
+	for at := range p.lost {
+		out = append(out, at)
+	}
+	rand.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	return out[:min(len(out), seekEach)]
+}
+
+// replacedBy is the record of the life that a candidate of another cluster has
+// taken the place of, or nil: it has its name and its address. The mutex is held.
+func (p *Pool) replacedBy(c candidate) *record {
+	r := p.table[c.name]
+	if r == nil || r.name == p.name || !r.answers || r.meta.life == c.meta.life || r.addrPort() != c.at || !p.foreign(c.meta.tags) {
+		return nil
+	}
+	return r
+}
+
+// meetNext looks whether a candidate of another cluster has taken the place of a
+// member. Who tells of it may be behind. The mutex is held.
+func (p *Pool) meetNext(c candidate) {
+	if r := p.replacedBy(c); r != nil {
+		p.meet(r, 0)
+	}
+}
+
+// meet exchanges state with whoever is at a member's address, within a while: a next
+// life of the member is let in by that, or turns out to belong to another cluster.
+// The mutex is held.
+func (p *Pool) meet(r *record, within time.Duration) {
+	at := r.addrPort()
+	if _, asked := p.meeting[at]; asked || len(p.meeting) >= maxProbes || p.leaving || r.name == p.name || !r.answers {
+		return
+	}
+	p.meeting[at] = true
+	p.spawn(func() {
+		if within > 0 {
+			pause(p.ctx, rand.N(within))
+		}
+		if _, err := p.list.Load().Join([]string{at.String()}); err != nil {
+			p.logger.Debug("a member is not who it was", "member", r.name, "address", at, "error", err)
+		}
+		p.mu.Lock()
+		p.meeting[at] = false
+		p.mu.Unlock()
+		pause(p.ctx, p.timing.ProbeInterval) // before it is asked again
+		p.mu.Lock()
+		delete(p.meeting, at)
+		p.mu.Unlock()
+	})
+}
+
+// endReplaced ends the lives whose place one of another cluster has taken, as that
+// one says itself in an exchange of state. memberlist goes on believing in the old
+// life for as long as the new one answers to its name.
+func (p *Pool) endReplaced(nodes []*memberlist.Node) {
+	for _, n := range nodes {
+		if n.State == memberlist.StateLeft || n.State == memberlist.StateDead {
+			continue
+		}
+		c, err := candidateOf(n)
+		if err != nil {
+			continue
+		}
+		p.mu.Lock()
+		if r := p.replacedBy(c); r != nil && p.meeting[c.at] {
+			p.end(r, c)
+		} else if r != nil {
+			p.meet(r, 0)
+		}
+		p.mu.Unlock()
+	}
+}
+
+// end takes over that a life is over, and has the others look. The mutex is held.
+func (p *Pool) end(r *record, c candidate) {
+	r.answers, r.over = false, true
+	r.reports, r.down = nil, false
+	p.settle(r)
+	p.logger.Warn("a member failed: it was started again as one of another cluster, and two clusters cannot become one",
+		"member", r.name, "address", r.addrPort(), "cluster", c.meta.tags[ClusterTag], "own_cluster", p.ownCluster())
+	m := message{kind: kindAsk, time: p.tick(), name: r.name, life: r.meta.life, from: p.name}
+	if to := addresses(p.others()); len(to) <= maxDirect {
+		p.spawn(func() { p.send(to, m, true) })
+	}
+}
+
+// revive takes back that a life is over, because that very life was heard. The
+// mutex is held.
+func (p *Pool) revive(name string, life uint64) {
+	if r := p.table[name]; r != nil && r.meta.life == life && r.over {
+		r.answers, r.over = true, false
+		p.settle(r)
+	}
+}
+
+// beginMeet looks whether a life is over, as a member asks that found it so. Servers
+// look by other means. The mutex is held.
+func (p *Pool) beginMeet(m message) {
+	if r := p.table[m.name]; !p.server && r != nil && r.meta.life == m.life {
+		p.meet(r, meetSpread)
+	}
 }
 
 // partForeign drops the member that a candidate is, if it is one of another
@@ -75,7 +256,14 @@ func (p *Pool) receiveCluster(m message) {
 // partedFrom reports whether a candidate is one that was dropped lately. Others
 // may still tell of it by tags that name no cluster. The mutex is held.
 func (p *Pool) partedFrom(c candidate) bool {
-	_, lately := p.parted[lifeOf{c.name, c.meta.life}]
+	key := lifeOf{c.name, c.meta.life}
+	_, lately := p.parted[key]
+	if own := p.ownCluster(); lately && own != "" && c.meta.tags[ClusterTag] == own {
+		// It has come over to this cluster, as a client does whose servers are gone.
+		delete(p.parted, key)
+		p.transport.shunned.forgive(c.at)
+		return false
+	}
 	return lately
 }
 
@@ -100,6 +288,13 @@ func (s *shunned) forgive(at netip.AddrPort) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.until, at)
+}
+
+// clear forgives all.
+func (s *shunned) clear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.until)
 }
 
 // has reports whether an address is shunned.

@@ -56,9 +56,13 @@ type Pool struct {
 	clock         uint64
 	seen          eventLog
 	probing       map[lifeOf]struct{}
-	parted        map[lifeOf]time.Time // members of another cluster that were dropped, and when
-	doubted       map[lifeOf]bool      // by this server, which does not hear them
-	answering     int                  // questions of servers about members that they doubt
+	parted        map[lifeOf]time.Time         // members of another cluster that were dropped, and when
+	lost          map[netip.AddrPort]time.Time // where they were, and when they were dropped
+	meeting       map[netip.AddrPort]bool      // who is asked whether a life is over: true until the answer is there
+	movingUntil   time.Time                    // this member has left a cluster, and may come to another
+	seeks         uint64                       // how often it began to look for those of its new cluster
+	doubted       map[lifeOf]bool              // by this server, which does not hear them
+	answering     int                          // questions of servers about members that they doubt
 	watchers      map[chan struct{}]struct{}
 	known         []snapshotMember // of the snapshot, until it is clear who of them is there
 	awaited       *takers          // while this member leaves
@@ -125,7 +129,8 @@ func newPool(cfg Config) (*Pool, error) {
 		timing: cfg.Timing.filled(), reconnectTimeout: cfg.ReconnectTimeout, snapshot: cfg.SnapshotPath,
 		rejoinAfterLeave: cfg.RejoinAfterLeave, lookup: cfg.Lookup, event: cfg.Event, logger: logger, limit: &limiter{},
 		events: make(chan message, maxEventQueue), table: map[string]*record{}, early: map[lifeOf]early{},
-		probing: map[lifeOf]struct{}{}, doubted: map[lifeOf]bool{}, parted: map[lifeOf]time.Time{}, watchers: map[chan struct{}]struct{}{},
+		probing: map[lifeOf]struct{}{}, doubted: map[lifeOf]bool{}, parted: map[lifeOf]time.Time{},
+		lost: map[netip.AddrPort]time.Time{}, meeting: map[netip.AddrPort]bool{}, watchers: map[chan struct{}]struct{}{},
 	}
 	if p.reconnectTimeout <= 0 {
 		p.reconnectTimeout = 72 * time.Hour
@@ -360,8 +365,8 @@ func (p *Pool) selfCandidate() candidate {
 func (p *Pool) SetTags(tags map[string]string) error {
 	m := meta{life: p.life, tags: p.ownTags(tags)}
 	raw, err := m.encode()
+	before, cluster := p.ownCluster(), tags[ClusterTag]
 	if err == nil {
-		cluster := tags[ClusterTag]
 		p.cluster.Store(&cluster)
 		err = p.fits(m)
 	}
@@ -378,7 +383,9 @@ func (p *Pool) SetTags(tags map[string]string) error {
 	}
 	p.mu.Lock()
 	p.selfMeta = raw
-	p.partAll()
+	if before != cluster {
+		p.moved(before)
+	}
 	p.mu.Unlock()
 	// An error says that the others were not told yet, which goes on anyway.
 	if err := p.list.Load().UpdateNode(tagsLimit); err != nil {
@@ -431,6 +438,19 @@ func (p *Pool) Leave(ctx context.Context) error {
 			others, p.timing.LeaveSettle), announced)
 	}
 	return nil
+}
+
+// HeardLately reports whether anything was heard of any other member since about
+// when [Pool.Leave] began, if that ended just now.
+func (p *Pool) HeardLately() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range p.table {
+		if r.name != p.name && time.Since(r.heardAt) < p.timing.LeaveSettle+heardProbes*p.timing.ProbeInterval {
+			return true
+		}
+	}
+	return false
 }
 
 // announce tells all members of this one's leave.

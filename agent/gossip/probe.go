@@ -104,14 +104,15 @@ func (p *Pool) probe(r *record, key lifeOf, first bool) {
 func (p *Pool) askServers(key lifeOf) {
 	p.mu.Lock()
 	m := message{kind: kindAsk, time: p.tick(), name: key.name, life: key.life, from: p.name}
-	var to []*record
+	var servers []*record
 	for _, r := range p.aliveServers(key.name) {
 		if r.name != p.name {
-			to = append(to, r)
+			servers = append(servers, r)
 		}
 	}
+	to := addresses(servers)
 	p.mu.Unlock()
-	p.send(addresses(to), m, true)
+	p.send(to, m, true)
 }
 
 // report tells all that a life of a member is over.
@@ -123,8 +124,9 @@ func (p *Pool) report(r *record, key lifeOf) {
 	}
 	m := message{kind: kindReport, time: p.tick(), name: key.name, life: key.life, from: p.name}
 	p.takeReport(m)
+	at := r.addrPort()
 	p.mu.Unlock()
-	p.logger.Info("a member's gossip port is closed, and it answers no ping", "member", key.name, "address", r.addrPort())
+	p.logger.Info("a member's gossip port is closed, and it answers no ping", "member", key.name, "address", at)
 	p.tellAll(m, true)
 }
 

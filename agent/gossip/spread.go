@@ -93,6 +93,7 @@ func (p *Pool) receive(m message) {
 		news = p.takeEvent(m)
 	case kindAsk:
 		p.beginProbe(m.name, m.life, false)
+		p.beginMeet(m)
 	case kindReport:
 		news = p.takeReport(m)
 	case kindHeard:
@@ -129,8 +130,8 @@ func (p *Pool) receiveLeave(m message) bool {
 	if news && r.hidden() != pruned {
 		p.changed()
 	}
-	if final := leaveOwn | leaveFinal; news && m.flags&final == final {
-		// Who leaves waits for this word.
+	if final := leaveOwn | leaveFinal; news && m.flags&final == final && (p.server || len(p.aliveServers(m.name)) == 0) {
+		// Who leaves waits for this word, of servers if there are any.
 		taken := message{kind: kindTaken, time: p.tick(), name: m.name, life: m.life, from: p.name}
 		to := addresses([]*record{r})
 		p.spawn(func() { p.send(to, taken, true) })

@@ -15,8 +15,9 @@ type record struct {
 	meta meta
 	id   string // of the tags
 
-	// answers is memberlist's opinion: not dead.
-	answers bool
+	// answers is memberlist's opinion: not dead. over is that it is not asked,
+	// because another life answers there that belongs to another cluster.
+	answers, over bool
 	// leaveAt and aliveAt are the times of the last leave, and of the member's
 	// last contradiction. The later holds. flags are those of the leave.
 	leaveAt, aliveAt uint64
@@ -157,7 +158,8 @@ func (p *Pool) joined(name string, at netip.AddrPort, raw []byte, m meta) {
 	}
 	r.addr, r.port = at.Addr(), at.Port()
 	r.raw, r.meta, r.id = slices.Clone(raw), m, m.tags["id"]
-	r.answers = true
+	r.answers, r.over = true, false
+	delete(p.lost, at)
 	if e, ok := p.early[lifeOf{name, m.life}]; ok {
 		delete(p.early, lifeOf{name, m.life})
 		p.takeLeave(r, e.message)
@@ -171,7 +173,7 @@ func (p *Pool) died(name string) {
 	if r == nil || name == p.name {
 		return
 	}
-	r.answers = false
+	r.answers, r.over = false, false
 	r.reports, r.down = nil, false
 	if r.status != Failed && r.status != Left {
 		p.settle(r)
@@ -224,6 +226,11 @@ func (p *Pool) reap(now time.Time) {
 	for key, at := range p.parted {
 		if now.Sub(at) >= shunFor {
 			delete(p.parted, key)
+		}
+	}
+	for at, since := range p.lost {
+		if now.Sub(since) >= p.reconnectTimeout {
+			delete(p.lost, at)
 		}
 	}
 	for key, e := range p.early {

@@ -33,7 +33,7 @@ func (p *Pool) watch(ctx context.Context) {
 		if len(round) > 0 {
 			key := round[0]
 			round = round[1:]
-			next = max(every/time.Duration(len(p.table)), watchGap)
+			next = max(every/time.Duration(p.living()), watchGap)
 			p.spawn(func() { p.look(key) })
 		}
 		p.mu.Unlock()
@@ -44,11 +44,12 @@ func (p *Pool) watch(ctx context.Context) {
 // watched are the members that are to be pinged, in a random order. The mutex is
 // held.
 func (p *Pool) watched() []lifeOf {
-	if p.leaving || len(p.table) > maxDirect {
+	others := p.others()
+	if p.leaving || len(others) >= maxDirect {
 		return nil
 	}
 	var out []lifeOf
-	for _, r := range p.others() {
+	for _, r := range others {
 		if key := (lifeOf{r.name, r.meta.life}); !p.doubted[key] {
 			out = append(out, key)
 		}
@@ -114,9 +115,13 @@ func (p *Pool) patience() time.Duration {
 	if p.timing.Patience > 0 {
 		return p.timing.Patience
 	}
-	nodes := math.Max(1, math.Log10(math.Max(1, float64(len(p.table)))))
+	nodes := math.Max(1, math.Log10(math.Max(1, float64(p.living()))))
 	return p.timing.ProbeInterval + time.Duration(float64(p.timing.SuspicionMult)*nodes*float64(p.timing.ProbeInterval))
 }
+
+// living is how many members answer, this one included. Those that are gone are
+// remembered for days. The mutex is held.
+func (p *Pool) living() int { return len(p.others()) + 1 }
 
 // doubt pings a life of a member over and over, after a first ping that was sent
 // at since and not answered. Half way it also asks others to do so, the member to
@@ -179,11 +184,11 @@ func (p *Pool) askAll(r *record, key lifeOf) {
 			asked = append(asked, other)
 		}
 	}
-	at, list := r.addrPort(), p.list.Load()
+	at, to, list := r.addrPort(), addresses(asked), p.list.Load()
 	// What the exchange brings is heard, as any other is.
 	p.spawn(func() { _, _ = list.Join([]string{at.String()}) })
 	p.mu.Unlock()
-	p.send(addresses(asked), m, true)
+	p.send(to, m, true)
 }
 
 // answerDoubt tells a server that asks that this member hears a life of another,
@@ -243,10 +248,10 @@ func (p *Pool) reportSilence(r *record, key lifeOf, since time.Time) {
 	}
 	m := message{kind: kindSilent, time: p.tick(), name: key.name, life: key.life, from: p.name}
 	p.takeReport(m)
-	to := addresses(p.others())
+	at, to := r.addrPort(), addresses(p.others())
 	p.mu.Unlock()
 	p.logger.Info("a member is silent: it answers no ping, and nobody who was asked hears it",
-		"member", key.name, "address", r.addrPort(), "for", time.Since(since).Round(time.Millisecond))
+		"member", key.name, "address", at, "for", time.Since(since).Round(time.Millisecond))
 	// It is not gossiped: who hears of it late, after a partition, would believe it.
 	p.send(to, m, true)
 }
