@@ -74,7 +74,7 @@ func (a *Agent) expect(ctx context.Context) error {
 			switch {
 			case errors.Is(err, errDisagree), errors.Is(err, errVoid), errors.Is(err, errPromised):
 				level = slog.LevelError
-			case errors.Is(err, errBeganBefore):
+			case errors.Is(err, errBeganBefore), errors.Is(err, errStuck):
 				level = slog.LevelWarn
 			}
 			a.part("server").Log(ctx, level, said)
@@ -236,6 +236,12 @@ func (r foundingRaft) Voters() (ids []string) {
 
 // LastIndex is that of its log.
 func (r foundingRaft) LastIndex() uint64 { return r.a.node.Stats().LastLogIndex }
+
+// Nonce names its Raft folder, for as long as it is fresh.
+func (r foundingRaft) Nonce() string {
+	nonce, _ := r.a.node.Fresh()
+	return nonce
+}
 
 // Promise is what was kept last.
 func (r foundingRaft) Promise() []byte { return r.a.node.Promise() }

@@ -21,10 +21,13 @@ import (
 // A promise is replaced only if what it was for can not come about any more. That
 // is known by ballots, as in Paxos: each proposal has a higher one than all that
 // were seen, and who was asked to prepare for a ballot accepts no lower one. A
-// proposal is dead when one of its servers holds no promise for it and will not
-// give one, or when those of its servers that are asked for their promise now
-// leave too few to elect anybody in it. So servers that die never keep others from
-// beginning, unless they may be a cluster by now.
+// proposal is dead when one of its servers never promised it and will not, or when
+// those of its servers that are asked for their promise now leave too few to elect
+// anybody in it. The latter holds only if they do promise, so what was given up
+// is remembered, and has to be dead for each later proposal as well. A server that
+// lost its memory of a promise, by which its data directory is another one, is no
+// proof of anything. So servers that die never keep others from beginning, unless
+// they may be a cluster by now.
 type founder struct {
 	id      string
 	expects int // how many servers begin; what is less than 2 proposes and promises nothing
@@ -50,6 +53,7 @@ type founder struct {
 type foundingNode interface {
 	Voters() []string
 	LastIndex() uint64
+	Nonce() string
 	Promise() []byte
 	KeepPromise([]byte) error
 	BootstrapServers(ids []string) (bool, error)
@@ -76,9 +80,28 @@ func (b ballot) compare(o ballot) int {
 // promise is what a server has promised: to accept nothing below Floor, and to be
 // part of no other first configuration than that of Servers.
 type promise struct {
-	Floor   ballot
-	Ballot  ballot   // of the proposal that was accepted
-	Servers []string `json:",omitempty"` // empty if none was
+	Floor ballot
+	// proposal is what was accepted; without servers if nothing was.
+	proposal
+	// Past are those that were accepted before, and given up for others.
+	Past []proposal `json:",omitempty"`
+}
+
+// replaced is a promise after a proposal is accepted.
+func (p *promise) replaced(by proposal) promise {
+	next := promise{Floor: by.Ballot, proposal: by}
+	for _, old := range append(slices.Clone(p.Past), p.proposal) {
+		switch {
+		case len(old.Servers) == 0:
+		case old.sameServers(by):
+			if old.First.compare(next.First) < 0 {
+				next.First = old.First
+			}
+		default:
+			next.Past = append(next.Past, old)
+		}
+	}
+	return next
 }
 
 // firm reports whether a server will still make the configuration that it promised.
@@ -89,13 +112,18 @@ type foundingCall struct {
 	Op      string
 	Ballot  ballot     `json:",omitzero"`
 	Servers []string   `json:",omitempty"`
+	Nonces  []string   `json:",omitempty"` // of the servers, in their order
 	Dead    []proposal `json:",omitempty"` // proposals that will not come about
 }
 
 // proposal names a first configuration that somebody may have promised.
 type proposal struct {
-	Ballot  ballot
-	Servers []string
+	// First and Ballot are the lowest and the highest ballot by which the same was
+	// accepted.
+	First, Ballot ballot
+	Servers       []string `json:",omitempty"`
+	// Nonces name the data directory that each server had.
+	Nonces []string `json:",omitempty"`
 }
 
 // What founders ask. The words cross the wire.
@@ -111,6 +139,7 @@ type foundingAnswer struct {
 	Sees      []string // the servers that expect what it does
 	Voters    []string // of its configuration
 	LastIndex uint64
+	Nonce     string // of its data directory, if it was never part of a cluster
 	Promise   promise
 	Refused   string
 }
@@ -145,6 +174,9 @@ func parseFounding(body []byte) (c foundingCall, err error) {
 		if len(c.Servers) == 0 || c.Servers[0] != c.Ballot.By {
 			return c, fmt.Errorf("server %q proposes the servers %q: the first of them does that", c.Ballot.By, c.Servers)
 		}
+		if len(c.Nonces) != len(c.Servers) {
+			return c, fmt.Errorf("a first configuration names %d data directories of %d servers", len(c.Nonces), len(c.Servers))
+		}
 	default:
 		return c, fmt.Errorf("the question %q about the first configuration needs a newer Muster", c.Op)
 	}
@@ -170,7 +202,7 @@ func (f *founder) answer(c foundingCall) (foundingAnswer, error) {
 		}
 	case foundAccept:
 		if a.Refused = f.refuses(&a, &c); a.Refused == "" {
-			next = promise{Floor: c.Ballot, Ballot: c.Ballot, Servers: c.Servers}
+			next = a.Promise.replaced(proposal{First: c.Ballot, Ballot: c.Ballot, Servers: c.Servers, Nonces: c.Nonces})
 		}
 	case foundMade:
 		f.wake()
@@ -191,7 +223,7 @@ func (f *founder) answer(c foundingCall) (foundingAnswer, error) {
 
 // refuses says why a proposal is not accepted, or nothing. The mutex is held.
 func (f *founder) refuses(a *foundingAnswer, c *foundingCall) string {
-	held := proposal{a.Promise.Ballot, a.Promise.Servers}
+	self := slices.Index(c.Servers, f.id)
 	switch {
 	case len(a.Voters) > 0:
 		return "it has a configuration: " + strings.Join(a.Voters, ", ")
@@ -203,20 +235,35 @@ func (f *founder) refuses(a *foundingAnswer, c *foundingCall) string {
 		return fmt.Sprintf("it was asked by %s meanwhile", a.Promise.Floor.By)
 	case !slices.Equal(a.Sees, c.Servers):
 		return fmt.Sprintf("it sees the servers %q, not %q", a.Sees, c.Servers)
-	case len(held.Servers) > 0 && !slices.Equal(held.Servers, c.Servers) && !slices.ContainsFunc(c.Dead, held.is):
-		return fmt.Sprintf("it has promised another first configuration: %q", held.Servers)
+	case self < 0 || c.Nonces[self] != a.Nonce:
+		return "its data directory is another one than it was"
+	case len(a.Promise.Past) >= maxPastPromises && !slices.Equal(a.Promise.Servers, c.Servers):
+		return fmt.Sprintf("it has given up %d promises, which is the limit: stop it, remove what is in its data directory, and start it again", len(a.Promise.Past))
+	}
+	for _, held := range append(a.Promise.Past, a.Promise.proposal) {
+		if len(held.Servers) > 0 && !slices.Equal(held.Servers, c.Servers) && !slices.ContainsFunc(c.Dead, held.is) {
+			return fmt.Sprintf("it has promised another first configuration: %q", held.Servers)
+		}
+		if held.Ballot == c.Ballot && !slices.Equal(held.Nonces, c.Nonces) {
+			return fmt.Sprintf("it was asked by %s before, which has lost its memory of that", c.Ballot.By)
+		}
 	}
 	return ""
 }
 
 // is reports whether two are the same proposal.
 func (p proposal) is(o proposal) bool {
-	return p.Ballot == o.Ballot && slices.Equal(p.Servers, o.Servers)
+	return p.First == o.First && p.Ballot == o.Ballot && p.sameServers(o)
+}
+
+// sameServers reports whether two are about the same servers, with the same memory.
+func (p proposal) sameServers(o proposal) bool {
+	return slices.Equal(p.Servers, o.Servers) && slices.Equal(p.Nonces, o.Nonces)
 }
 
 // state is how this server is. The mutex is held.
 func (f *founder) state() (a foundingAnswer, err error) {
-	a = foundingAnswer{Sees: f.look().expecting, Voters: f.node.Voters(), LastIndex: f.node.LastIndex()}
+	a = foundingAnswer{Sees: f.look().expecting, Voters: f.node.Voters(), LastIndex: f.node.LastIndex(), Nonce: f.node.Nonce()}
 	if kept := f.node.Promise(); len(kept) > 0 {
 		if err := json.Unmarshal(kept, &a.Promise); err != nil {
 			return a, fmt.Errorf("cannot read what this server promised, in its Raft folder: %w", err)
@@ -263,6 +310,34 @@ var errDisagree = errors.New("the servers do not expect the same number, so none
 // others had given it up.
 var errVoid = errors.New("a server has a configuration in which no leader can be elected, since its other servers have promised another one")
 
+// errStuck says that a configuration lacks servers, and that this one, which is
+// in it, is not free to take it over.
+var errStuck = errors.New("a configuration is there in which no leader can be elected")
+
+// stuck says which servers a configuration lacks to elect a leader, as long as none
+// was ever elected, and which of its servers are here. There are none if it lacks
+// none.
+func stuck(voters []string, answers map[string]foundingAnswer) (lacks, here []string) {
+	able := 0
+	for _, id := range voters {
+		a, ok := answers[id]
+		switch {
+		case !ok:
+			lacks = append(lacks, id)
+			continue
+		case a.LastIndex > 1:
+			return nil, nil
+		case len(a.Voters) > 0, len(a.Promise.Servers) == 0, slices.Equal(a.Promise.Servers, voters):
+			able++
+		}
+		here = append(here, id)
+	}
+	if able >= quorum(len(voters)) {
+		return nil, nil
+	}
+	return lacks, here
+}
+
 // isVoid reports whether too many servers of a configuration have promised another
 // one: that is for good, since who has one accepts no proposal of it.
 func isVoid(voters []string, answers map[string]foundingAnswer) bool {
@@ -291,6 +366,15 @@ func (f *founder) try(ctx context.Context) error {
 	for id, a := range answers {
 		if isVoid(a.Voters, answers) {
 			return fmt.Errorf("%w: stop server %s, remove what is in its data directory, and start it again", errVoid, id)
+		}
+	}
+	for _, a := range answers {
+		if !slices.Contains(a.Voters, f.id) || err != nil {
+			continue // who did not answer may lead it
+		}
+		if lacks, here := stuck(a.Voters, answers); len(lacks) > 0 {
+			return fmt.Errorf("%w unless more of its servers come: %s. If they are gone for good, stop those that are here (%s), remove what is in their data directories, which is no data yet, and start them again",
+				errStuck, strings.Join(lacks, ", "), strings.Join(here, ", "))
 		}
 	}
 	for _, a := range answers {
@@ -327,7 +411,8 @@ func (f *founder) firstOf(mine foundingAnswer, answers map[string]foundingAnswer
 		return nil
 	}
 	promised := mine.Promise
-	if len(promised.Servers) > 0 {
+	// What another server promised, whose ID this one has no more, is not to be made.
+	if slices.Contains(promised.Servers, f.id) {
 		for _, a := range answers {
 			if slices.Equal(a.Voters, promised.Servers) {
 				return promised.Servers
@@ -357,7 +442,7 @@ func (f *founder) chosen(p promise, answers map[string]foundingAnswer) bool {
 	for _, id := range p.Servers {
 		a, ok := answers[id]
 		switch {
-		case ok && (a.Promise.Ballot != p.Ballot || !a.Promise.firm() || !slices.Equal(a.Promise.Servers, p.Servers)):
+		case ok && (a.Promise.Ballot != p.Ballot || !a.Promise.firm() || !a.Promise.sameServers(p.proposal)):
 			return false
 		case ok:
 			here++
@@ -431,6 +516,9 @@ func (f *founder) propose(ctx context.Context, servers []string, answers map[str
 		return err
 	}
 	call := foundingCall{Op: foundAccept, Ballot: next, Servers: servers, Dead: dead}
+	for _, id := range servers {
+		call.Nonces = append(call.Nonces, answers[id].Nonce)
+	}
 	// This server's own promise comes first, and stands for it when it is gone.
 	for _, ids := range [][]string{{f.id}, without(servers, f.id)} {
 		got, err := f.askAll(ctx, ids, call)
@@ -443,7 +531,7 @@ func (f *founder) propose(ctx context.Context, servers []string, answers map[str
 			return fmt.Errorf("not all servers promise the first configuration yet: %w", err)
 		}
 	}
-	return f.make(ctx, servers, promise{Floor: next, Ballot: next, Servers: servers})
+	return f.make(ctx, servers, promise{Floor: next, proposal: proposal{Ballot: next, Servers: servers}})
 }
 
 // clear finds out whether what servers have promised before can be given up, and
@@ -477,39 +565,48 @@ func (f *founder) clear(ctx context.Context, servers []string, next ballot, answ
 // isDead says why a proposal may still come about although servers accept another
 // one, or nil.
 func (f *founder) isDead(p proposal, servers []string, got map[string]foundingAnswer) error {
-	var outside []string
 	for _, id := range p.Servers {
+		// It may have begun as this and have others by now.
+		if slices.ContainsFunc(got[id].Voters, func(id string) bool { return slices.Contains(p.Servers, id) }) {
+			return errors.New("a cluster is there already, of which server " + id + " is a part")
+		}
+	}
+	var outside []string
+	pending := false // whether one may have made it, or may make it first
+	for i, id := range p.Servers {
 		a, ok := got[id]
+		remembers := ok && i < len(p.Nonces) && p.Nonces[i] == a.Nonce
+		later := ok && a.Promise.Floor.compare(p.Ballot) > 0
 		switch {
-		case ok && slices.Equal(a.Voters, p.Servers):
-			return errors.New("a cluster begins at server " + id)
-		case ok && len(a.Voters) > 0:
+		case len(a.Voters) > 0:
 			return nil // it is part of another
-		case ok && a.Promise.Floor.compare(p.Ballot) > 0 && !slices.Equal(a.Promise.Servers, p.Servers):
+		case remembers && later && a.Promise.Ballot.compare(p.First) < 0 && !slices.Equal(a.Promise.Servers, p.Servers):
 			return nil // it never promised this, and will not
 		}
-		if !slices.Contains(servers, id) {
+		pending = pending || !later
+		if !remembers || !slices.Contains(servers, id) {
 			outside = append(outside, id)
 		}
 	}
-	if len(outside) < quorum(len(p.Servers)) {
-		return nil // whatever they have, they elect nobody
+	if !pending || len(outside) < quorum(len(p.Servers)) {
+		return nil // nobody has it, or whoever does elects nobody
 	}
 	return fmt.Errorf("waiting for the servers %s: they may have begun a cluster of %d servers. "+
-		"If they are gone for good, stop the others of these servers (%s), remove what is in their data directories, and start them again",
+		"If they, or their data, are gone for good, stop the others of these servers (%s), remove what is in their data directories, and start them again",
 		strings.Join(outside, ", "), len(p.Servers), strings.Join(slices.DeleteFunc(slices.Clone(p.Servers), func(id string) bool {
 			return slices.Contains(outside, id)
 		}), ", "))
 }
 
-// otherPromises lists what the servers of a configuration have promised apart from
-// it.
+// otherPromises lists what the servers of a configuration have ever promised apart
+// from it.
 func otherPromises(servers []string, answers map[string]foundingAnswer) (out []proposal) {
 	for _, id := range servers {
-		a := answers[id]
-		p := proposal{a.Promise.Ballot, a.Promise.Servers}
-		if len(p.Servers) > 0 && !slices.Equal(p.Servers, servers) && !slices.ContainsFunc(out, p.is) {
-			out = append(out, p)
+		a := answers[id].Promise
+		for _, p := range append(slices.Clone(a.Past), a.proposal) {
+			if len(p.Servers) > 0 && !slices.Equal(p.Servers, servers) && !slices.ContainsFunc(out, p.is) {
+				out = append(out, p)
+			}
 		}
 	}
 	return out

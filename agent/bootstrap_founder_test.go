@@ -36,6 +36,7 @@ type founderInTest struct {
 	dead    bool // for ever
 	life    int
 	voters  []string
+	disk    int // how many it has had
 	promise []byte
 	run     *founder
 	stop    context.CancelFunc
@@ -198,6 +199,15 @@ func (n founderNode) Voters() []string {
 
 func (n founderNode) LastIndex() uint64 { return uint64(min(len(n.Voters()), 1)) }
 
+func (n founderNode) Nonce() string {
+	n.s.w.mu.Lock()
+	defer n.s.w.mu.Unlock()
+	if n.s.voters != nil {
+		return ""
+	}
+	return fmt.Sprintf("%s-%d", n.s.id, n.s.disk)
+}
+
 func (n founderNode) Promise() []byte {
 	n.s.w.mu.Lock()
 	defer n.s.w.mu.Unlock()
@@ -207,7 +217,7 @@ func (n founderNode) Promise() []byte {
 		if json.Unmarshal(n.s.promise, &p) != nil || p.Servers == nil {
 			return n.s.promise
 		}
-		p.Servers = nil
+		p.Servers, p.Past = nil, nil
 		b, _ := json.Marshal(p)
 		return b
 	}
@@ -233,7 +243,7 @@ func (n founderNode) BootstrapServers(ids []string) (bool, error) {
 	if n.s.voters != nil {
 		return false, nil
 	}
-	n.s.voters = slices.Clone(ids)
+	n.s.voters, n.s.promise = slices.Clone(ids), nil
 	return true, nil
 }
 
@@ -439,7 +449,8 @@ func FuzzFounding(f *testing.F) {
 	for _, seed := range []string{
 		`{"Op":"look"}`,
 		`{"Op":"prepare","Ballot":{"Round":1,"By":"a"}}`,
-		`{"Op":"accept","Ballot":{"Round":1,"By":"a"},"Servers":["a","b"],"Dead":[{"Ballot":{"Round":1,"By":"b"},"Servers":["b","c"]}]}`,
+		`{"Op":"accept","Ballot":{"Round":1,"By":"a"},"Servers":["a","b"],"Nonces":["a-0","b-0"],"Dead":[{"First":{"Round":1,"By":"b"},"Ballot":{"Round":1,"By":"b"},"Servers":["b","c"],"Nonces":["b-0","c-0"]}]}`,
+		`{"Op":"accept","Ballot":{"Round":1,"By":"a"},"Servers":["a","b"],"Nonces":["a-0"]}`,
 		`{"Op":"accept","Ballot":{"Round":1,"By":"a"},"Servers":["b","a"]}`,
 		`{"Op":"accept"`, `null`, `[]`,
 	} {

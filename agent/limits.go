@@ -149,6 +149,9 @@ const (
 	// other for that, in bytes.
 	maxFounders     = 100
 	maxFoundingCall = 1 << 20
+	// maxPastPromises is how many first configurations a server may have promised
+	// and given up: each is of servers that all saw each other for a moment.
+	maxPastPromises = 64
 	// statsLimit bounds the question to a server for what it is.
 	statsLimit = time.Second
 	// maxEncodedAnswer bounds one answer that is kept for the next agent that asks
