@@ -468,14 +468,8 @@ func (b *backend) whileLeads(ctx context.Context, id string, grace time.Duration
 }
 
 // again reports whether a command that failed was certainly not carried out, by
-// reason of a leader that does not lead.
-func again(err error) bool {
-	switch mvcc.CodeOf(err) {
-	case mvcc.NoLeader, mvcc.NotReady, mvcc.ShuttingDown:
-		return true
-	}
-	return false
-}
+// reason of a leader that does not lead, or of a server that stops.
+func again(err error) bool { return leaderless(err) || mvcc.CodeOf(err) == mvcc.ShuttingDown }
 
 // committed asks the leader how far the log is committed.
 func (b *backend) committed(ctx context.Context, confirmed bool) (uint64, error) {

@@ -7,8 +7,10 @@ import (
 	"maps"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/muster-sd/muster/agent/gossip"
 	"github.com/muster-sd/muster/agent/leader"
 	"github.com/muster-sd/muster/agent/rpc"
 	"github.com/muster-sd/muster/agent/state"
@@ -281,7 +283,7 @@ func undone(op operation, err error) bool {
 	case mvcc.ShuttingDown, mvcc.Timeout:
 		return !op.changes()
 	}
-	return retriable(err)
+	return leaderless(err)
 }
 
 // operateHere does an operation with what this server knows and may.
@@ -442,4 +444,44 @@ func portOf(address net.Addr) int {
 	}
 	n, _ := strconv.Atoi(port)
 	return n
+}
+
+// mayRemove says why a server must not be taken out of Raft now: the voters that
+// would be left could elect nobody, since too many of them do not answer. Those
+// that are dead can always be taken out, which makes it better.
+func (a *Agent) mayRemove(id string) error {
+	progress := a.node.FollowerProgress()
+	left, silent := 0, []string(nil)
+	for _, p := range a.node.Peers() {
+		switch {
+		case p.ID == id && !p.Voter:
+			return nil
+		case p.ID == id || !p.Voter:
+			continue
+		}
+		left++
+		if known, ok := progress[p.ID]; p.ID != a.id && ok {
+			m, _ := a.server(p.ID)
+			// Who leads since a moment ago was not answered yet.
+			answers := known.LastContact < 0 && m.Status == gossip.Alive || known.LastContact >= 0 && known.LastContact < silentFor
+			// One without its memory answers, and counts in no majority.
+			if !answers || known.Fresh {
+				silent = append(silent, a.serverName(p.ID))
+			}
+		}
+	}
+	if left == 0 || left-len(silent) >= quorum(left) {
+		return nil
+	}
+	return &mvcc.Error{Code: mvcc.Invalid, Text: fmt.Sprintf(
+		"cannot remove server %s: of the %d voters that would be left %d answer, and %d are needed to elect a leader. Remove those that do not answer first, or start them: %s",
+		a.serverName(id), left, left-len(silent), quorum(left), strings.Join(silent, ", "))}
+}
+
+// serverName is the name and the ID of a server.
+func (a *Agent) serverName(id string) string {
+	if m, ok := a.server(id); ok {
+		return fmt.Sprintf("%q (id %s)", m.Name, id)
+	}
+	return "with the id " + id
 }

@@ -87,6 +87,40 @@ func (r *remote) bound(ctx context.Context, wait time.Duration) (context.Context
 	return context.WithCancel(ctx)
 }
 
+// ask has a server answer q.
+func (r *remote) ask(ctx context.Context, o mvcc.ReadOptions, q any) (any, mvcc.Meta, error) {
+	if err := r.admit(); err != nil {
+		return nil, mvcc.Meta{}, err
+	}
+	data, err := state.EncodeQuery(q)
+	if err != nil {
+		return nil, mvcc.Meta{}, err
+	}
+	read := func(ctx context.Context) (fetched, error) { return r.read(ctx, o, q, data) }
+	if asked := r.shared.of(o, data, read); asked != nil {
+		read = asked.join
+	}
+	f, err := read(ctx)
+	return f.value, f.meta, err
+}
+
+// read is ask for one client, or for many.
+func (r *remote) read(ctx context.Context, o mvcc.ReadOptions, q any, data []byte) (fetched, error) {
+	_, keep := memoKey(q)
+	a := r.find(ctx, o, data, keep && len(data) <= maxMemoKey)
+	if a.err != nil {
+		return fetched{meta: a.reply.Meta}, a.err
+	}
+	if a.reply.Same {
+		return fetched{a.had.value, a.reply.Meta}, nil
+	}
+	value, err := state.DecodeAnswer(q, a.reply.Body)
+	if err == nil && keep {
+		r.learned.keep(data, &learnedAnswer{server: a.id, stamp: a.stamp, value: value, size: len(a.reply.Body)})
+	}
+	return fetched{value, a.reply.Meta}, err
+}
+
 // query has any server answer, another one if the first cannot.
 func (r *remote) query(ctx context.Context, o mvcc.ReadOptions, query []byte) (rpc.Reply, error) {
 	if err := r.admit(); err != nil {
@@ -278,7 +312,7 @@ func (r *remote) operate(ctx context.Context, query []byte) ([]byte, error) {
 		limited, cancel := r.bound(ctx, 0)
 		defer cancel()
 		body, err = r.call(limited, id, query)
-		return rpc.Unsent(err) || retriable(err), err
+		return rpc.Unsent(err) || leaderless(err), err
 	})
 	return body, err
 }
@@ -317,10 +351,9 @@ func (r *remote) carryOut(ctx context.Context, try func(id string) (undone bool,
 	}
 }
 
-// retriable reports whether something that was asked for was certainly not done, by
-// reason of a leader that does not lead. A server that stops ends what is under way,
-// so that it is shutting down says nothing.
-func retriable(err error) bool {
+// leaderless reports whether something that was asked for was certainly not done, by
+// reason of a leader that does not lead.
+func leaderless(err error) bool {
 	code := mvcc.CodeOf(err)
 	return code == mvcc.NoLeader || code == mvcc.NotReady
 }
@@ -351,11 +384,7 @@ func elsewhere(err error) bool {
 	if !errors.As(err, &known) {
 		return true // the connection, or its limit of time
 	}
-	switch known.Code {
-	case mvcc.NoLeader, mvcc.NotReady, mvcc.ShuttingDown:
-		return true
-	}
-	return false
+	return again(known)
 }
 
 // uncertain is the error of a command that was sent, and whose answer did not

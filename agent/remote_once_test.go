@@ -114,14 +114,14 @@ func TestServersToBlame(t *testing.T) {
 	})
 }
 
-// leaderless reaches servers of which one takes its time to say that nobody leads.
-type leaderless struct {
+// leaderlessCaller reaches servers of which one takes its time to say that nobody leads.
+type leaderlessCaller struct {
 	deafCaller
 	which string
 	done  *int
 }
 
-func (c leaderless) Apply(ctx context.Context, to string, _ *rpc.ApplyRequest) ([]byte, error) {
+func (c leaderlessCaller) Apply(ctx context.Context, to string, _ *rpc.ApplyRequest) ([]byte, error) {
 	if to == c.which {
 		time.Sleep(testHold) // of the test's own time
 		return nil, &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}
@@ -136,7 +136,7 @@ func TestClientAgentLeavesACutOffServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &remote{hold: testHold, router: newRouter("c", "dc1", twoServers{}, time.Now)}
 		done := 0
-		r.calls = leaderless{which: r.router.servers()[0], done: &done}
+		r.calls = leaderlessCaller{which: r.router.servers()[0], done: &done}
 		r.follow(&config.Config{RPCRate: -1})
 		failed := 0
 		for range 5 {

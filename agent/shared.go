@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"sync"
 
-	"github.com/muster-sd/muster/agent/state"
 	"github.com/muster-sd/muster/kv/mvcc"
 )
 
@@ -64,38 +63,4 @@ func (s *shared) drop() bool {
 		}
 	}
 	return false
-}
-
-// ask has a server answer q.
-func (r *remote) ask(ctx context.Context, o mvcc.ReadOptions, q any) (any, mvcc.Meta, error) {
-	if err := r.admit(); err != nil {
-		return nil, mvcc.Meta{}, err
-	}
-	data, err := state.EncodeQuery(q)
-	if err != nil {
-		return nil, mvcc.Meta{}, err
-	}
-	read := func(ctx context.Context) (fetched, error) { return r.read(ctx, o, q, data) }
-	if asked := r.shared.of(o, data, read); asked != nil {
-		read = asked.join
-	}
-	f, err := read(ctx)
-	return f.value, f.meta, err
-}
-
-// read is ask for one client, or for many.
-func (r *remote) read(ctx context.Context, o mvcc.ReadOptions, q any, data []byte) (fetched, error) {
-	_, keep := memoKey(q)
-	a := r.find(ctx, o, data, keep && len(data) <= maxMemoKey)
-	if a.err != nil {
-		return fetched{meta: a.reply.Meta}, a.err
-	}
-	if a.reply.Same {
-		return fetched{a.had.value, a.reply.Meta}, nil
-	}
-	value, err := state.DecodeAnswer(q, a.reply.Body)
-	if err == nil && keep {
-		r.learned.keep(data, &learnedAnswer{server: a.id, stamp: a.stamp, value: value, size: len(a.reply.Body)})
-	}
-	return fetched{value, a.reply.Meta}, err
 }

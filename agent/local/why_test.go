@@ -123,21 +123,26 @@ func (c originCatalog) Deregister(ctx context.Context, dc string, d *catalog.Der
 	return err
 }
 
+// wroteOrigins returns a check of what was written since the last one.
+func wroteOrigins(t *testing.T, origins <-chan string) func(about, want string) {
+	return func(about, want string) {
+		t.Helper()
+		synctest.Wait()
+		var got []string
+		for len(origins) > 0 {
+			got = append(got, <-origins)
+		}
+		// What could not be written is tried again.
+		expect(t, about, strings.Join(slices.Compact(got), ", "), want)
+	}
+}
+
 func TestWritesNameWhoAskedForThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cat := originCatalog{newFakeCatalog(), make(chan string, 100)}
 		r := open(t, Config{})
 		defer running(r, cat)()
-		wrote := func(about, want string) {
-			t.Helper()
-			synctest.Wait()
-			var got []string
-			for len(cat.origins) > 0 {
-				got = append(got, <-cat.origins)
-			}
-			// What could not be written is tried again.
-			expect(t, about, strings.Join(slices.Compact(got), ", "), want)
-		}
+		wrote := wroteOrigins(t, cat.origins)
 		as := func(caller string) context.Context {
 			return mvcc.WithOrigin(t.Context(), mvcc.Origin{Node: "one", Address: caller, Endpoint: "PUT /v1/x"})
 		}
@@ -215,15 +220,7 @@ func TestWritesOfChecksNameWhoAskedForThem(t *testing.T) {
 		cat := checkOrigins{newFakeCatalog(), make(chan string, 100)}
 		r := open(t, Config{})
 		defer running(r, cat)()
-		wrote := func(about, want string) {
-			t.Helper()
-			synctest.Wait()
-			var got []string
-			for len(cat.origins) > 0 {
-				got = append(got, <-cat.origins)
-			}
-			expect(t, about, strings.Join(slices.Compact(got), ", "), want)
-		}
+		wrote := wroteOrigins(t, cat.origins)
 		as := func(caller, endpoint string) context.Context {
 			return mvcc.WithOrigin(t.Context(), mvcc.Origin{Node: "one", Address: caller, Endpoint: endpoint})
 		}

@@ -110,8 +110,8 @@ func (c *Client) dialExchange(to string) (*exchange, *frames, error) {
 	// It ends with the Client, whatever it waits for.
 	release := context.AfterFunc(c.ctx, func() { _ = conn.Close() })
 	in := newFrames(conn, ReplyReadBufferBytes, MaxReplyMessageBytes+itemRoom+headRoom, ExchangeSilence)
-	in.whole = FrameWriteTimeout // which is what a server allows itself
-	in.readBy = began.Add(2 * ExchangeSilence)
+	in.whole = FrameWriteTimeout               // which is what a server allows itself
+	in.readBy = began.Add(2 * ExchangeSilence) // that of the dial holds until then
 	if err = conn.SetReadDeadline(began.Add(CallDialTimeout)); err == nil {
 		_, _, err = in.receive()
 	}
