@@ -88,21 +88,21 @@ func (u *unsent) Unwrap() error { return u.err }
 
 // Unsent reports whether a call certainly did nothing on the server, and may
 // do better on another one: no connection was had, the hello was refused, the
-// server refused the call before its handler saw it. The refusal of a hello is
+// server gave no sign of life before, or refused the call before its handler saw it. The refusal of a hello is
 // a [Refusal] in the error's chain.
 func Unsent(err error) bool {
 	var u *unsent
 	return errors.As(err, &u)
 }
 
-// lost marks an error of a call whose connection broke.
+// lost marks an error of a call whose connection broke, or whose server fell silent.
 type lost struct{ err error }
 
 func (l *lost) Error() string { return l.err.Error() }
 func (l *lost) Unwrap() error { return l.err }
 
-// Lost reports whether the connection broke while the call was under way: the
-// server may have carried it out, or not. A query may be asked again.
+// Lost reports whether the connection broke, or the server fell silent, while the
+// call was under way: the server may have carried it out, or not. A query may be asked again.
 func Lost(err error) bool {
 	var l *lost
 	return errors.As(err, &l)

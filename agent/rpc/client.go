@@ -76,6 +76,7 @@ type clientConn struct {
 	grpc    *grpc.ClientConn
 	calls   int
 	retired bool
+	signs   signs // of the server
 
 	// mu guards what short calls go by. It is taken before the Client's own mutex.
 	mu       sync.Mutex
@@ -129,13 +130,15 @@ func (c *Client) Apply(ctx context.Context, to string, r *ApplyRequest) ([]byte,
 		out := joined(buf, r.Command[:first])
 		var in message
 		var err error
+		ctx, done := conn.untilSilent(ctx)
+		defer done()
 		if first == len(r.Command) {
 			err = conn.grpc.Invoke(ctx, applyMethod, out, &in)
 		} else {
 			err = applyCut(ctx, conn.grpc, out, r.Command[first:], &in)
 		}
 		if err != nil {
-			return err
+			return ofSilence(ctx, err)
 		}
 		defer in.free()
 		p, err := decodeReply(in.first())
@@ -319,7 +322,7 @@ func explain(ctx context.Context, to string, err error) error {
 	case strings.Contains(state.Message(), spent):
 		return &unsent{fmt.Errorf("the connection to server %q was gone when the call began", to)}
 	case state.Code() == codes.Unavailable || state.Code() == codes.Canceled:
-		return &lost{fmt.Errorf("the connection to server %q broke during the call: %s", to, state.Message())}
+		return &lost{fmt.Errorf("the connection to server %q broke during the call: %s", to, brokenStream(state.Message()))}
 	}
 	return fmt.Errorf("the call to server %q failed: %s: %s", to, state.Code(), state.Message())
 }
@@ -343,6 +346,8 @@ func (c *Client) take(ctx context.Context, to string) (*clientConn, error) {
 			return nil, fmt.Errorf("the call to server %q ended: %w", to, ctx.Err())
 		case l.conn != nil && l.conn.calls >= MaxStreams:
 			return nil, &unsent{fmt.Errorf("cannot call server %q: %d calls are under way, the limit is %d", to, l.conn.calls, MaxStreams)}
+		case l.conn != nil && l.conn.signs.silent.Load() != nil:
+			return nil, l.conn.signs.silence(to)
 		case l.conn != nil:
 			l.conn.calls++
 			return l.conn, nil

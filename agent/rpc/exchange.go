@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,6 +28,8 @@ type exchange struct {
 	ended chan struct{} // closed when nothing more comes in
 	// release keeps the end of the Client from closing conn.
 	release func() bool
+	heard   *atomic.Uint64 // how often something came in
+	signs   *signs
 
 	mu      sync.Mutex
 	next    uint64 // the number of the next item
@@ -37,6 +40,7 @@ type exchange struct {
 	bytes   int      // in the queue
 	over    bool     // no more calls begin
 	idle    int      // how many looks ago it was used last
+	lookout lookout
 }
 
 // shortCall is a call that waits for its answer.
@@ -83,6 +87,8 @@ func (c *Client) openExchange(conn *clientConn, to string) {
 	case conn.closed:
 		_ = x.conn.Close()
 	default:
+		x.signs = &conn.signs
+		x.prove()
 		conn.exchange = x
 	}
 	conn.mu.Unlock()
@@ -97,6 +103,9 @@ func (c *Client) openExchange(conn *clientConn, to string) {
 	}()
 	x.receive(in)
 	<-sending
+	if conn.signs.silent.Load() != nil {
+		c.retire(conn) // to make another connection tells whether the server is there
+	}
 }
 
 // dialExchange opens a connection for short calls, and waits until the server has
@@ -121,7 +130,7 @@ func (c *Client) dialExchange(to string) (*exchange, *frames, error) {
 		return nil, nil, fmt.Errorf("node %q takes no short calls from node %q: %w", to, c.cfg.ID, err)
 	}
 	in.readBy = time.Time{}
-	return &exchange{to: to, conn: conn, release: release, ended: make(chan struct{}), wake: make(chan struct{}, 1), waiting: make(map[uint64]*shortCall)}, in, nil
+	return &exchange{to: to, conn: conn, release: release, heard: &in.heard, ended: make(chan struct{}), wake: make(chan struct{}, 1), waiting: make(map[uint64]*shortCall)}, in, nil
 }
 
 func (x *exchange) isOver() bool {
@@ -174,6 +183,9 @@ func (x *exchange) begin(s *shortCall, kind byte, head *request, data []byte) (i
 	id = x.put(kind, top, data)
 	x.waiting[id] = s
 	x.idle = 0
+	if !x.lookout.looking {
+		x.watch()
+	}
 	return id, true
 }
 
@@ -262,10 +274,15 @@ func (x *exchange) sendAll(out *frames) bool {
 	}
 }
 
-// take takes the next frame out of the queue.
+// take takes the next frame out of the queue. It is empty if the server is asked for
+// a sign of life.
 func (x *exchange) take() ([]byte, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if x.lookout.wanted {
+		x.lookout.wanted = false
+		return nil, true
+	}
 	if len(x.queue) == 0 {
 		return nil, false
 	}
@@ -299,6 +316,9 @@ func (x *exchange) receive(in *frames) {
 	defer x.conn.Close()
 	for {
 		data, own, err := in.receive()
+		if err == nil && len(data) == 0 {
+			x.sign()
+		}
 		if err == nil {
 			err = eachItem(data, func(id uint64, flags byte, item []byte) error {
 				return x.answer(id, flags, item, own && len(item) >= len(data)/4)
@@ -393,13 +413,16 @@ func (x *exchange) end(cause error) {
 	x.over = true
 	waiting, sent := x.waiting, x.sent
 	x.waiting, x.queue, x.lasts = nil, nil, nil
+	if x.lookout.timer != nil {
+		x.lookout.timer.Stop()
+	}
 	x.mu.Unlock()
 	for id, s := range waiting {
 		if id > sent {
 			s.unsent(x.to)
 			continue
 		}
-		s.err = &lost{fmt.Errorf("the connection to server %q broke during the call: %v", x.to, cause)}
+		s.err = &lost{fmt.Errorf("the connection to server %q broke during the call: %s", x.to, brokeBy(cause))}
 		close(s.done)
 	}
 }

@@ -301,7 +301,8 @@ func TestQuickCallPassesLongAnswer(t *testing.T) {
 
 // TestQueueOfClientIsBounded makes calls that nobody takes, and gives them up.
 func TestQueueOfClientIsBounded(t *testing.T) {
-	x := &exchange{to: "a", ended: make(chan struct{}), wake: make(chan struct{}, 1), waiting: map[uint64]*shortCall{}}
+	x := &exchange{to: "a", heard: new(atomic.Uint64), ended: make(chan struct{}), wake: make(chan struct{}, 1), waiting: map[uint64]*shortCall{}}
+	defer x.end(errStopping)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	data := bytes.Repeat([]byte("x"), MaxShortBytes)

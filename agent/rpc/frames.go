@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,8 +24,9 @@ type frames struct {
 	// from its head to its end.
 	silence, whole time.Duration
 
-	taken   int       // of the buffer, by the frame that was received last
-	readBy  time.Time // the deadlines that are set
+	heard   atomic.Uint64 // how often something came in
+	taken   int           // of the buffer, by the frame that was received last
+	readBy  time.Time     // the deadlines that are set
 	writeBy time.Time
 }
 
@@ -32,7 +34,18 @@ type frames struct {
 const frameHead = 4
 
 func newFrames(conn net.Conn, buffer, longest int, silence time.Duration) *frames {
-	return &frames{conn: conn, in: bufio.NewReaderSize(conn, buffer), longest: longest, silence: silence, whole: RequestTimeout}
+	f := &frames{conn: conn, longest: longest, silence: silence, whole: RequestTimeout}
+	f.in = bufio.NewReaderSize(hearing{f}, buffer)
+	return f
+}
+
+// hearing reads from the connection of some frames and counts that.
+type hearing struct{ f *frames }
+
+func (h hearing) Read(b []byte) (int, error) {
+	n, err := h.f.conn.Read(b)
+	h.f.heard.Add(1)
+	return n, err
 }
 
 // receive returns the next frame. If it is not the taker's own, it may be used

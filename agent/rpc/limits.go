@@ -113,6 +113,22 @@ const (
 	// the server is there.
 	ExchangeSilence = ServerKeepaliveTime + ServerKeepaliveTimeout
 
+	// lookInterval is between two looks whether a server that calls wait for says
+	// anything. It is asked for a sign of life if it said nothing between two, and
+	// counts as silent if it has said nothing in silenceLooks more that found all
+	// that was sent on its machine: together some 1.4 s. If something was lost on the
+	// way, or does not fit into what the machine keeps for it, it has stuckLooks, 3 s,
+	// in which nothing more came there: a network that loses every third packet must
+	// not look dead. Looks are counted and not the time, so that an agent that was
+	// itself stopped takes no server for dead.
+	lookInterval = 200 * time.Millisecond
+	silenceLooks = 5
+	stuckLooks   = 15
+
+	// silenceKept is how long the connections to a silent server are kept before new
+	// ones are tried. Longer than a dial takes, and short enough if only they were lost.
+	silenceKept = 10 * time.Second
+
 	// ExchangePause is how long a client makes short calls one by one before it
 	// tries anew to open a connection for them.
 	ExchangePause = 5 * time.Second
