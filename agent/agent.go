@@ -97,6 +97,7 @@ type Agent struct {
 	autopilot leader.Autopilot
 	founder   *founder
 
+	naming    naming
 	joined    atomic.Pointer[[16]byte] // the cluster of a client agent
 	rpcClient *rpc.Client
 	notified  atomic.Bool
@@ -138,6 +139,7 @@ func New(o Options) (*Agent, error) {
 		leave:    make(chan struct{}),
 		departed: make(chan struct{}),
 		closing:  make(chan struct{}),
+		naming:   naming{due: make(chan struct{}, 1)},
 		stopped:  make(chan struct{}),
 		started:  time.Now(),
 		load:     o.Reload,
@@ -465,6 +467,7 @@ func (a *Agent) lead(ctx context.Context) error {
 		if err := a.begin(ctx, log); err != nil {
 			return err
 		}
+		a.tellClusterSoon()
 		deps := a.duties()
 		deps.Logger = log
 		return leader.Run(ctx, deps)

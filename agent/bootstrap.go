@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -91,21 +92,36 @@ func (a *Agent) expect(ctx context.Context) error {
 }
 
 // electorate is what this server sees of the servers of its datacenter.
-func (a *Agent) electorate() (out electorate) {
-	want := strconv.Itoa(a.config.BootstrapExpect)
-	for _, m := range a.livingServers() {
+func (a *Agent) electorate() electorate {
+	return electorateOf(a.id, a.config.BootstrapExpect, a.livingServers())
+}
+
+// electorateOf is what a server that expects a number sees in the servers that live,
+// itself among them. It is the same in whatever order they are.
+func electorateOf(self string, expects int, servers []gossip.Member) (out electorate) {
+	want := strconv.Itoa(expects)
+	var disagree []string
+	for _, m := range servers {
 		switch expects := m.Tags["expect"]; {
-		case m.ID == a.id, expects == want:
+		case m.ID == self, expects == want:
 			out.expecting = append(out.expecting, m.ID)
 			continue
 		case m.Tags["bootstrap"] != "":
-			out.begins = m.Name
+			if out.begins == "" || m.Name < out.begins {
+				out.begins = m.Name
+			}
 		case expects != "":
-			out.disagrees = m.Name + " expects " + strconv.Quote(expects)
+			disagree = append(disagree, m.Name+" expects "+strconv.Quote(expects))
 		}
 		// One that expects nothing is added by the leader later.
 		out.others = append(out.others, m.ID)
 	}
+	slices.Sort(disagree)
+	if n := len(disagree); n > maxDisagree {
+		disagree = append(disagree[:maxDisagree], fmt.Sprintf("%d more expect other numbers", n-maxDisagree))
+	}
+	out.disagrees = strings.Join(disagree, ", ")
+	slices.Sort(out.others)
 	slices.Sort(out.expecting)
 	out.expecting = slices.Compact(out.expecting)
 	return out
@@ -137,9 +153,9 @@ func (a *Agent) tryAlone(since time.Time) func(context.Context) error {
 			}
 		}
 		answers, err := a.founder.askAll(ctx, ids, foundingCall{Op: foundLook})
-		for _, answer := range answers {
-			if len(answer.Voters) > 0 {
-				return fmt.Errorf("%w (its servers: %s)", errBeganBefore, strings.Join(answer.Voters, ", "))
+		for _, id := range slices.Sorted(maps.Keys(answers)) {
+			if voters := answers[id].Voters; len(voters) > 0 {
+				return fmt.Errorf("%w (its servers: %s)", errBeganBefore, strings.Join(voters, ", "))
 			}
 		}
 		looked := time.Since(since)

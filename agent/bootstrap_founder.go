@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -64,7 +65,7 @@ type electorate struct {
 	expecting []string // IDs of those that expect as many as it does, itself among them; sorted
 	others    []string // IDs of all other servers
 	begins    string   // the name of one that begins alone, if there is one
-	disagrees string   // what another expects, if that is another number
+	disagrees string   // which others expect another number, and which
 }
 
 // ballot orders proposals.
@@ -363,12 +364,15 @@ func (f *founder) try(ctx context.Context) error {
 	if first := f.firstOf(mine, answers); first != nil {
 		return f.make(ctx, first, mine.Promise)
 	}
-	for id, a := range answers {
-		if isVoid(a.Voters, answers) {
+	// In one order, so that what is found twice is said once.
+	ids := slices.Sorted(maps.Keys(answers))
+	for _, id := range ids {
+		if isVoid(answers[id].Voters, answers) {
 			return fmt.Errorf("%w: stop server %s, remove what is in its data directory, and start it again", errVoid, id)
 		}
 	}
-	for _, a := range answers {
+	for _, id := range ids {
+		a := answers[id]
 		if !slices.Contains(a.Voters, f.id) || err != nil {
 			continue // who did not answer may lead it
 		}
@@ -396,8 +400,8 @@ func (f *founder) try(ctx context.Context) error {
 	case sees.expecting[0] != f.id:
 		return nil // the first one proposes
 	}
-	for id, a := range answers {
-		if slices.Contains(sees.expecting, id) && !slices.Equal(a.Sees, sees.expecting) {
+	for _, id := range ids {
+		if slices.Contains(sees.expecting, id) && !slices.Equal(answers[id].Sees, sees.expecting) {
 			return errors.New("waiting until all servers that expect each other see the same: server " + id + " does not yet")
 		}
 	}
@@ -647,5 +651,7 @@ func (f *founder) askAll(ctx context.Context, ids []string, call foundingCall) (
 		})
 	}
 	wg.Wait()
+	// In one order, so that the same is the same error, which is logged once.
+	slices.SortFunc(errs, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
 	return out, errors.Join(errs...)
 }

@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/muster-sd/muster/agent/gossip"
 )
 
 // founding is several servers that may begin a cluster, on a network that loses and
@@ -481,4 +484,32 @@ func FuzzFounding(f *testing.F) {
 			t.Errorf("%s makes it promise %q", body, got.Promise.Servers)
 		}
 	})
+}
+
+// What a server sees is the same, and so is said in the same words, in whatever order
+// it sees the others.
+func TestElectorateHasNoOrder(t *testing.T) {
+	var servers []gossip.Member
+	for i, tags := range []map[string]string{
+		{"expect": "3"}, {"expect": "3"}, {"expect": "5"}, {"expect": "2"}, {}, {"bootstrap": "1"}, {"bootstrap": "1"},
+	} {
+		servers = append(servers, gossip.Member{Name: fmt.Sprintf("n%d", i), ID: fmt.Sprintf("id%d", i), Tags: tags})
+	}
+	want := electorate{
+		expecting: []string{"id0", "id1"}, others: []string{"id2", "id3", "id4", "id5", "id6"},
+		begins: "n5", disagrees: `n2 expects "5", n3 expects "2"`,
+	}
+	random := rand.New(rand.NewPCG(1, 1))
+	for range 100 {
+		random.Shuffle(len(servers), func(i, j int) { servers[i], servers[j] = servers[j], servers[i] })
+		if got := electorateOf("id0", 3, servers); !reflect.DeepEqual(got, want) {
+			t.Fatalf("it sees %+v, want %+v", got, want)
+		}
+	}
+	for i := range 20 {
+		servers = append(servers, gossip.Member{Name: fmt.Sprintf("more%02d", i), ID: fmt.Sprintf("more%02d", i), Tags: map[string]string{"expect": "7"}})
+	}
+	if got := electorateOf("id0", 3, servers).disagrees; !strings.HasSuffix(got, ", 12 more expect other numbers") {
+		t.Errorf("of many that disagree it says %q", got)
+	}
 }

@@ -102,3 +102,36 @@ func TestBootstrapModeWithNobodyThere(t *testing.T) {
 		t.Errorf("it began after %s: %v", said[1], err)
 	}
 }
+
+// Servers that expect different numbers each say so once, however often they look.
+func TestDisagreementIsSaidOnce(t *testing.T) {
+	logs := map[string]*buffer{}
+	c := agenttest.StartCluster(t, 0, 0)
+	for i := range 3 {
+		log := &buffer{}
+		a := c.AddServer(fmt.Sprintf("s%d", i), agenttest.HCL(fmt.Sprintf(`bootstrap_expect = %d`, i+2)), agenttest.Log(log))
+		logs[a.Name] = log
+	}
+	lines := func(log *buffer) (all []string) {
+		for line := range strings.Lines(log.String()) {
+			if strings.Contains(line, "do not expect the same number") {
+				all = append(all, line)
+			}
+		}
+		return all
+	}
+	c.Eventually("each names both others", func() error {
+		for name, log := range logs {
+			if all := lines(log); len(all) == 0 || strings.Count(all[len(all)-1], "expects") != 2 {
+				return fmt.Errorf("%s says %q", name, all)
+			}
+		}
+		return nil
+	})
+	// One line for the first of them that was seen, and one for both.
+	for name, log := range logs {
+		if all := lines(log); len(all) > 2 {
+			t.Errorf("%s says %d times that the servers disagree: %q", name, len(all), all)
+		}
+	}
+}

@@ -42,6 +42,8 @@ type peerStats struct {
 	Peers  int
 	// Leader is the leader that is known there, or empty.
 	Leader string
+	// Cluster is the ID of its cluster, or empty while it is not known.
+	Cluster string `json:",omitempty"`
 }
 
 // calls answers other agents.
@@ -210,6 +212,7 @@ func (a *Agent) peerStats() peerStats {
 	out := peerStats{ServerStats: leader.ServerStats{
 		Commit: s.CommitIndex, LastIndex: s.LastLogIndex, LastTerm: s.LastLogTerm, LastContact: a.node.LastContact(),
 	}}
+	out.Cluster = clusterText(a.cluster())
 	if nonce, fresh := a.node.Fresh(); fresh {
 		out.Fresh = nonce
 	}

@@ -97,30 +97,29 @@ func (a *Agent) nameCluster(ctx context.Context) error {
 	defer cancel()
 	look := time.NewTicker(clusterLook)
 	defer look.Stop()
-	told := [16]byte{}
 	for {
 		if a.machine == nil {
 			a.learnCluster()
 		}
-		if id := a.cluster(); id != told {
-			tags := maps.Clone(a.pool.Self().Tags)
-			delete(tags, gossip.ClusterTag)
-			if id != ([16]byte{}) {
-				tags[gossip.ClusterTag] = hex.EncodeToString(id[:])
-			}
-			if err := a.pool.SetTags(tags); err != nil {
-				a.logger.Warn("cannot tell the others which cluster this agent belongs to", "error", err)
-			} else {
-				told = id
-			}
-		}
+		a.tellCluster()
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
 		case <-look.C:
+		case <-a.naming.due:
 		}
 	}
+}
+
+// clusterTags returns tags with the one that names a cluster.
+func clusterTags(tags map[string]string, id [16]byte) map[string]string {
+	out := maps.Clone(tags)
+	delete(out, gossip.ClusterTag)
+	if id != ([16]byte{}) {
+		out[gossip.ClusterTag] = hex.EncodeToString(id[:])
+	}
+	return out
 }
 
 // learnCluster finds out which cluster the servers of a client agent belong to. It
@@ -357,6 +356,7 @@ func (a *Agent) duties() leader.Deps {
 			_, err := a.remote.call(ctx, id, append([]byte{callAdmit}, nonce...))
 			return err
 		},
+		MayAdd:     a.mayAdd,
 		Address:    a.serverAddress,
 		ForceLeave: func(ctx context.Context, name string) error { return a.pool.ForceLeave(ctx, name, false) },
 		Check:      a.check,
@@ -428,8 +428,7 @@ func (s about) Join(ctx context.Context, address string, wan bool) error {
 		}
 		err = errWANLater
 	default:
-		_, err = s.a.pool.Join(ctx, []string{address})
-		if err != nil {
+		if err = s.a.joinPool(ctx, address); err != nil {
 			return fmt.Errorf("1 error occurred:\n\t* %w\n\n", err)
 		}
 		return nil

@@ -134,6 +134,13 @@ const (
 	strangerLimit = time.Second
 	// clusterLook is between two looks at which cluster this agent belongs to.
 	clusterLook = 500 * time.Millisecond
+	// strangerWait is how long a join waits until it is clear whether both sides are
+	// of one cluster: for the ID of this one, and again for what the servers that
+	// joined say. strangerLook is between two looks, and maxStrangers how many servers
+	// are asked.
+	strangerWait = 2 * time.Second
+	strangerLook = 50 * time.Millisecond
+	maxStrangers = 16
 	// expectInterval is between two looks for the servers of a new cluster.
 	expectInterval = 200 * time.Millisecond
 	// aloneLook is how long a server in bootstrap mode that has addresses of others
@@ -144,6 +151,9 @@ const (
 	// silentFor is how long a voter has answered nothing that counts as silent when
 	// another one is to be removed: ten election timeouts.
 	silentFor = 5 * time.Second
+	// maxDisagree is how many servers a line of the log names that expect another
+	// number of servers than this one.
+	maxDisagree = 10
 	// maxFounders is how many servers may begin a cluster together: more voters than
 	// a handful make it slower, not safer. maxFoundingCall bounds what they ask each
 	// other for that, in bytes.

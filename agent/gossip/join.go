@@ -272,11 +272,15 @@ func (p *Pool) joinOne(ctx context.Context, at netip.AddrPort) error {
 			return joinError(at, err)
 		}
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	// Whoever is there is known, and was not let in again.
+	if d, ok := p.lost[at]; ok {
+		return p.errDropped(at, d)
+	}
 	if p.transport.shunned.has(at) {
 		return fmt.Errorf("it belongs to another cluster than this agent: %w", errForeign)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	err := p.rejection
 	p.rejection = nil
 	return err

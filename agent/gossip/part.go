@@ -3,6 +3,7 @@ package gossip
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -43,7 +44,7 @@ func (p *Pool) part(r *record, m meta) {
 	key, now := lifeOf{r.name, m.life}, time.Now()
 	p.parted[key] = now
 	if len(p.lost) < maxLost {
-		p.lost[at] = now
+		p.lost[at] = dropped{now, r.name, m.tags[ClusterTag]}
 	}
 	p.forget(r)
 	p.spawn(func() {
@@ -55,6 +56,31 @@ func (p *Pool) part(r *record, m meta) {
 			p.transport.shunned.add(at, time.Now().Add(shunFor))
 		}
 	})
+}
+
+// dropped is a member of another cluster that was a member here for a while.
+type dropped struct {
+	at            time.Time
+	name, cluster string
+}
+
+// errDropped is the error of a join of such a member.
+func (p *Pool) errDropped(at netip.AddrPort, d dropped) error {
+	return fmt.Errorf("%q at %s: it belongs to cluster %s, this agent to cluster %s: %w. "+
+		"To move an agent, stop it and start it with an empty data directory", d.name, at, d.cluster, p.ownCluster(), errForeign)
+}
+
+// DroppedSince says of a member that was dropped since a time, because it belongs to
+// another cluster, that two clusters cannot become one. It is nil if there is none.
+func (p *Pool) DroppedSince(t time.Time) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for at, d := range p.lost {
+		if !d.at.Before(t) {
+			return p.errDropped(at, d)
+		}
+	}
+	return nil
 }
 
 // anyoneAt reports whether a member that answers is at an address. The mutex is held.

@@ -64,6 +64,33 @@ func TestMixedPoolsPart(t *testing.T) {
 	}
 }
 
+// A member of another cluster that was dropped a moment ago is not joined again with
+// success, though it still hears this one.
+func TestJoinOfADroppedMemberFails(t *testing.T) {
+	t.Parallel()
+	nodes := cluster(t, 2, 2)
+	began := time.Now()
+	if err := nodes[0].DroppedSince(began); err != nil {
+		t.Errorf("before anybody was dropped: %v", err)
+	}
+	for i, n := range nodes {
+		settleCluster(t, n, strings.Repeat(string(rune('a'+i)), 32))
+	}
+	for i, n := range nodes {
+		n.wait(time.Minute, "the other is dropped", func() bool { return len(n.Members()) == 1 })
+		for _, text := range []string{n.DroppedSince(began).Error(), n.tryJoin(nodes[1-i])} {
+			for _, part := range []string{nodes[0].ownCluster(), nodes[1].ownCluster(), nodes[1-i].name, "empty data directory"} {
+				if !strings.Contains(text, part) {
+					t.Errorf("the error does not say %q: %s", part, text)
+				}
+			}
+		}
+		if err := n.DroppedSince(time.Now()); err != nil {
+			t.Errorf("since nobody was dropped: %v", err)
+		}
+	}
+}
+
 // A member that learns its cluster only later leaves the others alone, too.
 func TestLateStrangerIsDropped(t *testing.T) {
 	t.Parallel()

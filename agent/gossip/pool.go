@@ -56,13 +56,13 @@ type Pool struct {
 	clock         uint64
 	seen          eventLog
 	probing       map[lifeOf]struct{}
-	parted        map[lifeOf]time.Time         // members of another cluster that were dropped, and when
-	lost          map[netip.AddrPort]time.Time // where they were, and when they were dropped
-	meeting       map[netip.AddrPort]bool      // who is asked whether a life is over: true until the answer is there
-	movingUntil   time.Time                    // this member has left a cluster, and may come to another
-	seeks         uint64                       // how often it began to look for those of its new cluster
-	doubted       map[lifeOf]bool              // by this server, which does not hear them
-	answering     int                          // questions of servers about members that they doubt
+	parted        map[lifeOf]time.Time       // members of another cluster that were dropped, and when
+	lost          map[netip.AddrPort]dropped // where they were
+	meeting       map[netip.AddrPort]bool    // who is asked whether a life is over: true until the answer is there
+	movingUntil   time.Time                  // this member has left a cluster, and may come to another
+	seeks         uint64                     // how often it began to look for those of its new cluster
+	doubted       map[lifeOf]bool            // by this server, which does not hear them
+	answering     int                        // questions of servers about members that they doubt
 	watchers      map[chan struct{}]struct{}
 	known         []snapshotMember // of the snapshot, until it is clear who of them is there
 	awaited       *takers          // while this member leaves
@@ -130,7 +130,7 @@ func newPool(cfg Config) (*Pool, error) {
 		rejoinAfterLeave: cfg.RejoinAfterLeave, lookup: cfg.Lookup, event: cfg.Event, logger: logger, limit: &limiter{},
 		events: make(chan message, maxEventQueue), table: map[string]*record{}, early: map[lifeOf]early{},
 		probing: map[lifeOf]struct{}{}, doubted: map[lifeOf]bool{}, parted: map[lifeOf]time.Time{},
-		lost: map[netip.AddrPort]time.Time{}, meeting: map[netip.AddrPort]bool{}, watchers: map[chan struct{}]struct{}{},
+		lost: map[netip.AddrPort]dropped{}, meeting: map[netip.AddrPort]bool{}, watchers: map[chan struct{}]struct{}{},
 	}
 	if p.reconnectTimeout <= 0 {
 		p.reconnectTimeout = 72 * time.Hour

@@ -228,8 +228,8 @@ func (p *Pool) reap(now time.Time) {
 			delete(p.parted, key)
 		}
 	}
-	for at, since := range p.lost {
-		if now.Sub(since) >= p.reconnectTimeout {
+	for at, d := range p.lost {
+		if now.Sub(d.at) >= p.reconnectTimeout {
 			delete(p.lost, at)
 		}
 	}

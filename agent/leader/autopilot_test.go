@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -25,6 +27,7 @@ type servers struct {
 	admitted []string
 	forced   []string
 	changes  []string
+	kept     map[string]string // why servers may not be added, by ID
 }
 
 func (s *servers) Servers() []RaftServer {
@@ -66,6 +69,15 @@ func (s *servers) ask(_ context.Context, id string) (ServerStats, error) {
 		return ServerStats{}, errors.New("it does not answer")
 	}
 	return stats, nil
+}
+
+func (s *servers) mayAdd(_ context.Context, id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if why := s.kept[id]; why != "" {
+		return errors.New(why)
+	}
+	return nil
 }
 
 func (s *servers) admit(_ context.Context, id, nonce string) error {
@@ -121,6 +133,7 @@ func looksAfter(t *testing.T, voters int, config state.AutopilotConfig, check fu
 		p := &Autopilot{}
 		d := w.deps()
 		d.Raft, d.Stats, d.Admit, d.Autopilot, d.Initial = s, s.ask, s.admit, p, config
+		d.MayAdd, d.Logger = s.mayAdd, slog.New(slog.NewTextHandler(w, nil))
 		d.Address = func(id string) string { return id + ":8300" }
 		d.ForceLeave = func(_ context.Context, name string) error {
 			return s.change("force", name, func() { s.forced = append(s.forced, name) })
@@ -131,6 +144,34 @@ func looksAfter(t *testing.T, voters int, config state.AutopilotConfig, check fu
 		check(w, s, p)
 		cancel()
 		synctest.Wait()
+	})
+}
+
+// A server that may belong to another cluster takes no part in Raft for a moment, and
+// the log says once why, and again when that changes.
+func TestStrangersAreNotAdded(t *testing.T) {
+	looksAfter(t, 3, state.DefaultAutopilot(), func(w *world, s *servers, _ *Autopilot) {
+		s.set(func() { s.kept = map[string]string{"s4": "it does not say"} })
+		w.change(append(slices.Clone(w.members), serverMember(4, gossip.Alive), serverMember(5, gossip.Alive))...)
+		if got := s.took(); !slices.Equal(got, []string{"follow s5"}) {
+			t.Errorf("with a server that may not be added, and one that may, the changes are %q", got)
+		}
+		time.Sleep(20 * askAgain)
+		s.set(func() { s.kept["s4"] = "it is foreign" })
+		time.Sleep(20 * askAgain)
+		if got := s.took(); len(got) != 0 {
+			t.Errorf("the server that may not be added came to %q", got)
+		}
+		for _, why := range []string{"it does not say", "it is foreign"} {
+			if n := strings.Count(w.logged(), why); n != 1 {
+				t.Errorf("the log says %d times that %s", n, why)
+			}
+		}
+		s.set(func() { delete(s.kept, "s4") })
+		time.Sleep(2 * askAgain)
+		if got := s.took(); !slices.Equal(got, []string{"follow s4"}) {
+			t.Errorf("once it may be added the changes are %q", got)
+		}
 	})
 }
 

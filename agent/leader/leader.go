@@ -37,6 +37,8 @@ const (
 
 // Limits of single steps.
 const (
+	// askAgain is how soon a server that is kept out of Raft is asked again why.
+	askAgain = time.Second
 	// changeLimit bounds one change of Raft's configuration.
 	changeLimit = 10 * time.Second
 	// statsLimit bounds how long a server may take to say how it is.
@@ -76,6 +78,9 @@ type Deps struct {
 	// it has caught up.
 	Stats func(ctx context.Context, id string) (ServerStats, error)
 	Admit func(ctx context.Context, id, nonce string) error
+	// MayAdd asks a server that joined, and says why it is not to take part in Raft:
+	// it belongs to another cluster, or does not say to which.
+	MayAdd func(ctx context.Context, id string) error
 	// Address is where a server's port is reached.
 	Address func(id string) string
 	// ForceLeave makes a member that failed one that left.
@@ -101,6 +106,7 @@ func Run(ctx context.Context, d Deps) error {
 	d.seen = map[string]bool{}
 	var duties sync.WaitGroup
 	duties.Go(func() { d.reconcileMembers(ctx) })
+	duties.Go(func() { d.watchServers(ctx) })
 	duties.Go(func() { d.reapTombstones(ctx) })
 	duties.Go(func() { d.runAutopilot(ctx) })
 	duties.Go(func() { d.writeHashes(ctx) })

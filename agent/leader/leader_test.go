@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"reflect"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -26,15 +27,30 @@ import (
 // applies at once.
 type world struct {
 	t       *testing.T
-	changed chan struct{}
 	machine *state.Machine
 
 	mu       sync.Mutex // guards all below
+	watchers []chan struct{}
 	members  []gossip.Member
 	self     catalog.Node
 	index    uint64
 	commands []any
 	fail     error // what Apply returns, if it is not nil
+	log      strings.Builder
+}
+
+// Write takes a line of the log.
+func (w *world) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.log.Write(b)
+}
+
+// logged is all that was logged.
+func (w *world) logged() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.log.String()
 }
 
 func (w *world) Members() []gossip.Member {
@@ -43,7 +59,13 @@ func (w *world) Members() []gossip.Member {
 	return w.members
 }
 
-func (w *world) Subscribe() (<-chan struct{}, func()) { return w.changed, func() {} }
+func (w *world) Subscribe() (<-chan struct{}, func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	changed := make(chan struct{}, 1)
+	w.watchers = append(w.watchers, changed)
+	return changed, func() {}
+}
 
 func (w *world) apply(ctx context.Context, cmd any) error {
 	if err := ctx.Err(); err != nil {
@@ -121,7 +143,7 @@ func member(name, role string, status gossip.Status) gossip.Member {
 func newWorld(t *testing.T) *world {
 	s1 := member("s1", gossip.RoleServer, gossip.Alive)
 	return &world{
-		t: t, machine: state.NewMachine(), changed: make(chan struct{}, 1), members: []gossip.Member{s1},
+		t: t, machine: state.NewMachine(), members: []gossip.Member{s1},
 		self: catalog.Node{
 			ID: s1.ID, Name: "s1", Address: "192.0.2.1",
 			TaggedAddresses: map[string]string{"lan": "192.0.2.1", "wan": "198.51.100.1"}, Meta: map[string]string{"rack": "r1"},
@@ -156,8 +178,13 @@ func inTestTime(t *testing.T, check func(t *testing.T, w *world)) {
 func (w *world) change(members ...gossip.Member) {
 	w.mu.Lock()
 	w.members = members
+	for _, changed := range w.watchers {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	}
 	w.mu.Unlock()
-	w.changed <- struct{}{}
 	synctest.Wait()
 }
 

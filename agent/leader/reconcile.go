@@ -42,7 +42,7 @@ func (d *Deps) reconcileMembers(ctx context.Context) {
 // reconcile goes through all members, and then through the nodes that were
 // members once. One that cannot be written does not keep the others waiting.
 func (d *Deps) reconcile(ctx context.Context) error {
-	errs := []error{d.keepAutopilotConfig(ctx), d.reconcileServers(ctx)}
+	errs := []error{d.keepAutopilotConfig(ctx)}
 	members := map[string]bool{strings.ToLower(d.Self().Name): true}
 	living := map[string]bool{}
 	all := d.Pool.Members()

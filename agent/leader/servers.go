@@ -25,13 +25,44 @@ type RaftServer struct {
 	Voter bool
 }
 
-// reconcileServers brings the configuration of Raft in line with the members: a
-// server that is alive is in it, as a non-voter at first, and one that left is
-// not. What failed is autopilot's to judge.
-func (d *Deps) reconcileServers(ctx context.Context) error {
+// watchServers brings the configuration of Raft in line with the members at once,
+// after each change of them, and now and then. It is a duty of its own, since a
+// server that does not answer must not keep the catalog waiting.
+func (d *Deps) watchServers(ctx context.Context) {
 	if d.Raft == nil {
-		return nil
+		return
 	}
+	changed, cancel := d.Pool.Subscribe()
+	defer cancel()
+	kept := map[string]string{} // why servers are kept out, by ID, as it was logged
+	for {
+		wait := ReconcileInterval
+		if err := d.reconcileServers(ctx, kept); err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			d.Logger.Warn("cannot bring the servers of Raft in line with the members", "error", err)
+			wait = retryInterval
+		}
+		if len(kept) > 0 {
+			wait = askAgain
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-changed:
+			timer.Stop()
+		case <-timer.C:
+		}
+	}
+}
+
+// reconcileServers brings the configuration of Raft in line with the members: a
+// server that is alive and may belong to this cluster is in it, as a non-voter at
+// first, and one that left is not. What failed is autopilot's to judge.
+func (d *Deps) reconcileServers(ctx context.Context, kept map[string]string) error {
 	inRaft := map[string]bool{}
 	for _, s := range d.Raft.Servers() {
 		inRaft[s.ID] = true
@@ -48,6 +79,9 @@ func (d *Deps) reconcileServers(ctx context.Context) error {
 		switch {
 		case !m.IsServer() || m.ID == d.Self().ID:
 		case m.Status == gossip.Alive && !inRaft[m.ID]:
+			if !d.mayAdd(ctx, &m, kept) {
+				continue
+			}
 			d.Logger.Info("adding a server that joined, without a vote at first", "server", m.Name, "id", m.ID)
 			errs = append(errs, d.bounded(ctx, func(ctx context.Context) error { return d.Raft.AddNonvoter(ctx, m.ID) }))
 		case m.Status == gossip.Left && inRaft[m.ID] && !living[m.ID]:
@@ -55,7 +89,29 @@ func (d *Deps) reconcileServers(ctx context.Context) error {
 			errs = append(errs, d.bounded(ctx, func(ctx context.Context) error { return d.Raft.RemoveServer(ctx, m.ID) }))
 		}
 	}
+	for id := range kept {
+		if !living[id] || inRaft[id] {
+			delete(kept, id)
+		}
+	}
 	return errors.Join(errs...)
+}
+
+// mayAdd reports whether a server that joined may become a part of this cluster. Why
+// it may not is logged once, and again when that changes.
+func (d *Deps) mayAdd(ctx context.Context, m *gossip.Member, kept map[string]string) bool {
+	asking, cancel := context.WithTimeout(ctx, statsLimit)
+	defer cancel()
+	err := d.MayAdd(asking, m.ID)
+	if err == nil || ctx.Err() != nil {
+		delete(kept, m.ID)
+		return err == nil
+	}
+	if text := err.Error(); kept[m.ID] != text {
+		kept[m.ID] = text
+		d.Logger.Warn("a server that joined is not added to Raft", "server", m.Name, "id", m.ID, "reason", err)
+	}
+	return false
 }
 
 // bounded gives one change of the configuration its time.
