@@ -457,6 +457,8 @@ func (s about) ForceLeave(ctx context.Context, node string, wan, prune bool) err
 			continue
 		}
 		if m.ID == s.a.id || m.Status == gossip.Alive {
+			s.a.logger.Warn("force-leave does nothing: the member is alive, and would contradict. Stop it first, or have it leave by itself with: muster leave",
+				"member", m.Name, "address", netip.AddrPortFrom(m.Addr, m.Port))
 			return nil
 		}
 		err := s.a.pool.ForceLeave(ctx, name, prune)

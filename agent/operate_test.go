@@ -12,7 +12,8 @@ import (
 )
 
 func TestMembersThatALoneServerKnows(t *testing.T) {
-	a := agenttest.Start(t)
+	log := &buffer{}
+	a := agenttest.Start(t, agenttest.Log(log))
 	put := func(path string) answer { return do(t, http.MethodPut, a.URL("/v1/agent/"+path), "") }
 	var self struct {
 		DebugConfig struct{ SerfAdvertiseAddrLAN string }
@@ -41,6 +42,9 @@ func TestMembersThatALoneServerKnows(t *testing.T) {
 		if got := put(c.path); got.code != c.code || got.body != c.body {
 			t.Errorf("%s: %d %q, want %d %q", c.path, got.code, got.body, c.code, c.body)
 		}
+	}
+	if n := strings.Count(log.String(), "force-leave does nothing: the member is alive"); n != 3 {
+		t.Errorf("the log says %d times that a member that is alive was forced to leave in vain, want 3", n)
 	}
 }
 

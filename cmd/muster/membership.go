@@ -3,6 +3,8 @@ package main
 import (
 	"flag"
 	"fmt"
+	"net"
+	"strconv"
 
 	"github.com/hashicorp/consul/api"
 )
@@ -63,7 +65,8 @@ func forceLeaveCommand() *command {
 		fewest:    1,
 		most:      1,
 		details: `Its node, services and checks go from the catalog, and a server loses its part
-in Raft. A member that is alive says so, and stays; let that one leave by itself.`,
+in Raft. A member that is alive says so, and stays, with a warning here and exit
+code 0; let that one leave by itself, by "muster leave" on its machine.`,
 		examples: []example{
 			{"A machine that does not come back", "muster force-leave web-3"},
 			{"Forget it at once, too", "muster force-leave -prune web-3"},
@@ -83,13 +86,25 @@ func (r *forceLeaveRunner) define(flags *flag.FlagSet) {
 	flags.BoolVar(&r.options.WAN, "wan", false, "Only in the pool of servers across datacenters; the node is then named <name>.<datacenter>.")
 }
 
-func (r *forceLeaveRunner) run(_ streams, args []string) error {
+func (r *forceLeaveRunner) run(streams streams, args []string) error {
 	client, err := r.connection.client()
 	if err != nil {
 		return err
 	}
 	if err := client.Agent().ForceLeaveOptions(args[0], r.options, nil); err != nil {
 		return fmt.Errorf("cannot count %q as left: %w", args[0], err)
+	}
+	// The agent calls it a success as well if nothing came of it.
+	members, err := client.Agent().Members(r.options.WAN)
+	if err != nil {
+		return nil
+	}
+	for _, m := range members {
+		if m.Name == args[0] && statusName(m.Status) == "alive" {
+			fmt.Fprintf(streams.err, `Warning: %q at %s is alive, so it stays a member. Stop it first, or have it leave by itself with "muster leave".
+If its process has just ended, it counts as failed within seconds; then run this again.
+`, m.Name, net.JoinHostPort(m.Addr, strconv.Itoa(int(m.Port))))
+		}
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/hashicorp/consul/api"
 )
@@ -20,7 +21,8 @@ func raftCommand() *command {
 				summary: "List the servers that take part in Raft",
 				details: `The last columns tell how much of the log each server is known to have, and
 how far it is behind the leader. With -stale any server answers from what it
-knows, which is the way to look when there is no leader.`,
+knows, which is the way to look when there is no leader. Servers that do not run
+are listed as followers all the same; a warning names them.`,
 				examples: []example{
 					{"Who takes part, and who is behind", "muster operator raft list-peers"},
 					{"Without a leader", "muster operator raft list-peers -stale"},
@@ -78,7 +80,34 @@ func (r *listPeersRunner) run(streams streams, _ []string) error {
 			strconv.FormatUint(s.LastIndex, 10), trails(s, known.Servers)})
 	}
 	printTable(streams.out, rows, tableGap)
+	if gone := notAlive(client, known.Servers); r.connection.query().Datacenter == "" && len(gone) > 0 {
+		fmt.Fprintf(streams.err, "Warning: as the agent that was asked sees it, these do not run: %s\n", strings.Join(gone, ", "))
+	}
 	return nil
+}
+
+// notAlive names the servers that are no members that live, as the agent sees it: the
+// table has but leaders and followers.
+func notAlive(client *api.Client, servers []*api.RaftServer) (gone []string) {
+	members, err := client.Agent().Members(false)
+	if err != nil {
+		return nil
+	}
+	status := map[string]string{}
+	for _, m := range members {
+		if id := m.Tags["id"]; status[id] != "alive" {
+			status[id] = statusName(m.Status)
+		}
+	}
+	for _, s := range servers {
+		switch now, ok := status[s.ID]; {
+		case !ok:
+			gone = append(gone, fmt.Sprintf("%s (no member)", s.ID))
+		case now != "alive":
+			gone = append(gone, fmt.Sprintf("%s (%s)", s.Node, now))
+		}
+	}
+	return gone
 }
 
 // trails says how far a server is behind the leader, as far as that is known.
@@ -102,6 +131,21 @@ func trails(s *api.RaftServer, all []*api.RaftServer) string {
 		}
 	}
 	return "unknown"
+}
+
+// whoCanLead names the servers that can lead, as far as an agent tells.
+func whoCanLead(client *api.Client, q *api.QueryOptions) string {
+	known, err := client.Operator().RaftGetConfiguration(q)
+	if err != nil {
+		return fmt.Sprintf("Which servers there are is not known either: %v", err)
+	}
+	var voters []string
+	for _, s := range known.Servers {
+		if s.Voter {
+			voters = append(voters, fmt.Sprintf("%s (%s)", s.ID, s.Node))
+		}
+	}
+	return "The servers with a vote are " + strings.Join(voters, ", ")
 }
 
 type removePeerRunner struct {
@@ -153,6 +197,8 @@ func (r *transferLeaderRunner) run(streams streams, _ []string) error {
 	}
 	done, err := client.Operator().RaftLeaderTransfer(r.id, r.connection.query())
 	switch {
+	case err != nil && strings.Contains(err.Error(), "Could not find address for server id"):
+		return fmt.Errorf("cannot hand over: %w. %s", err, whoCanLead(client, r.connection.query()))
 	case err != nil:
 		return fmt.Errorf("cannot hand over: %w", err)
 	case !done.Success:
