@@ -163,11 +163,12 @@ func notReady(why string) error {
 	return &mvcc.Error{Code: mvcc.NotReady, Text: textNotReady + ": " + why}
 }
 
-// fresh returns a view that is as new as o asks for, and says how new it is.
-func (b *backend) fresh(ctx context.Context, o mvcc.ReadOptions) (mvcc.Meta, *state.View, error) {
+// newest returns the view that is here, and says how new it is, if that is as new as
+// o asks for, and else nil. It waits for nothing.
+func (b *backend) newest(o mvcc.ReadOptions) (mvcc.Meta, *state.View) {
 	meta := mvcc.Meta{Mode: o.Mode}
-	if err := b.trusted(); err != nil {
-		return meta, nil, err
+	if b.trusted() != nil {
+		return meta, nil
 	}
 	// What is committed may have been shown by a follower before it is applied here.
 	if o.Mode == mvcc.Default && b.node.Leading() && b.node.WaitCommitted(over) == nil {
@@ -175,16 +176,28 @@ func (b *backend) fresh(ctx context.Context, o mvcc.ReadOptions) (mvcc.Meta, *st
 		// A server that was stopped in between may not lead any more.
 		if b.node.Leading() {
 			meta.KnownLeader = true
-			return meta, view, nil
+			return meta, view
 		}
 	}
 	if o.Mode == mvcc.Stale && b.caughtUp.Load() {
 		_, meta.KnownLeader = b.node.Leader()
 		meta.LastContact = b.node.LastContact()
 		if o.MaxStale == 0 || meta.LastContact <= o.MaxStale {
-			return meta, b.machine.View(), nil
+			return meta, b.machine.View()
 		}
 		meta.Mode = mvcc.Default
+	}
+	return meta, nil
+}
+
+// fresh returns a view that is as new as o asks for, and says how new it is.
+func (b *backend) fresh(ctx context.Context, o mvcc.ReadOptions) (mvcc.Meta, *state.View, error) {
+	meta, view := b.newest(o)
+	if view != nil {
+		return meta, view, nil
+	}
+	if err := b.trusted(); err != nil {
+		return meta, nil, err
 	}
 	began := time.Now()
 	confirmed := o.Mode == mvcc.Consistent
@@ -304,6 +317,18 @@ func (b *backend) follow(ctx context.Context, confirmed, wait bool) error {
 		return notReady(fmt.Sprintf("this server has not caught up: entry %d of the log is committed, and its state stands at %d", index, b.machine.View().Index))
 	}
 	return err
+}
+
+// catchUp waits until all is applied here that the leader says was committed when it
+// was called, but not for long.
+func (b *backend) catchUp(ctx context.Context) error {
+	index, err := b.indexes[0].join(ctx)
+	if err != nil || b.node.WaitApplied(over, index) == nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, catchUpLimit)
+	defer cancel()
+	return b.node.WaitApplied(ctx, index)
 }
 
 // pause waits a little before a leader, or a server that answers, is looked for

@@ -49,21 +49,6 @@ type peerStats struct {
 // calls answers other agents.
 type calls struct{ a *Agent }
 
-var _ rpc.QuickHandler = calls{}
-
-// Quick answers how far the log is committed, if this server leads and no quorum
-// has to say so.
-func (c calls) Quick(r *rpc.QueryRequest) (rpc.Reply, bool) {
-	if len(r.Query) != 2 || r.Query[0] != callCommitted || r.Query[1] != 0 || !c.a.node.Leading() {
-		return rpc.Reply{}, false
-	}
-	index, err := c.a.node.ReadIndex(over, false)
-	if err != nil {
-		return rpc.Reply{}, false
-	}
-	return rpc.Reply{Body: binary.BigEndian.AppendUint64(nil, index)}, true
-}
-
 // Apply carries out a command that another agent encoded.
 func (c calls) Apply(ctx context.Context, r *rpc.ApplyRequest) ([]byte, error) {
 	if err := c.a.backend.ours(r.Datacenter); err != nil {
@@ -105,17 +90,23 @@ func (c calls) Query(ctx context.Context, r *rpc.QueryRequest, send func(rpc.Rep
 	if err != nil {
 		return err
 	}
+	reply, err := c.reply(r, q, value, meta)
+	if err != nil {
+		return err
+	}
+	return send(reply)
+}
+
+// reply makes the reply of an answer.
+func (c calls) reply(r *rpc.QueryRequest, q, value any, meta mvcc.Meta) (rpc.Reply, error) {
 	sent := meta
 	// Another run of this server counts its lines from the same number.
 	sent.Line += c.a.encoded.thisRun()
 	if (rpc.Stamp{Index: sent.Index, Line: sent.Line}) == r.Have {
-		return send(rpc.Reply{Meta: sent, Same: true})
+		return rpc.Reply{Meta: sent, Same: true}, nil
 	}
 	body, err := c.a.encoded.answer(r.Query, q, meta, value)
-	if err != nil {
-		return err
-	}
-	return send(rpc.Reply{Meta: sent, Body: body})
+	return rpc.Reply{Meta: sent, Body: body}, err
 }
 
 // self answers what is asked about this server.

@@ -4,6 +4,9 @@ import (
 	"sync"
 
 	"github.com/muster-sd/muster/agent/rpc"
+	"github.com/muster-sd/muster/catalog"
+	"github.com/muster-sd/muster/health"
+	"github.com/muster-sd/muster/kv"
 )
 
 // learned keeps answers of servers that are large for how often they change. A
@@ -21,6 +24,18 @@ type learnedAnswer struct {
 	stamp  rpc.Stamp
 	value  any
 	size   int // of the answer as it was sent
+}
+
+// learns reports whether the answer to a query is worth keeping, and its index says
+// which one it is.
+func learns(q any) bool {
+	switch q := q.(type) {
+	case *kv.Get, *health.ServiceQuery, *health.ServiceChecks, *catalog.Nodes:
+		return true
+	case *catalog.Instances:
+		return q.Service != ""
+	}
+	return false
 }
 
 // of returns the answer of a server to a query, or nil.

@@ -36,17 +36,35 @@ func (m *memo) answer(v *state.View, q any, w *mvcc.Watch) (state.Answer, error)
 	if !ok {
 		return v.Answer(q, w)
 	}
-	m.mu.RLock()
-	k, ok := m.kept[key]
-	m.mu.RUnlock()
-	if ok && k.index == index && k.line == v.Line() {
-		return state.Answer{Value: k.value, Index: index}, nil
+	if a, ok := m.of(key, index, v.Line()); ok {
+		return a, nil
 	}
 	a, err := v.Answer(q, nil)
 	if err == nil {
 		m.keep(key, kept{index: a.Index, line: v.Line(), value: a.Value})
 	}
 	return a, err
+}
+
+// recall is View.Answer if that is in memory, and true.
+func (m *memo) recall(v *state.View, q any) (state.Answer, bool) {
+	key, ok := memoKey(q)
+	if !ok || len(key) > maxMemoKey {
+		return state.Answer{}, false
+	}
+	index, ok := v.IndexOf(q, nil)
+	if !ok {
+		return state.Answer{}, false
+	}
+	return m.of(key, index, v.Line())
+}
+
+// of returns what is kept under a key for an index and a line of history.
+func (m *memo) of(key string, index, line uint64) (state.Answer, bool) {
+	m.mu.RLock()
+	k, ok := m.kept[key]
+	m.mu.RUnlock()
+	return state.Answer{Value: k.value, Index: index}, ok && k.index == index && k.line == line
 }
 
 // keep remembers an answer, in place of any other if the memory is full. A

@@ -129,6 +129,16 @@ func (r *requestLimits) admit(ctx context.Context, write bool) error {
 	}
 }
 
+// off reports whether nothing is bounded.
+func (r *requestLimits) off() bool {
+	if r == nil {
+		return true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mode != limitsPermissive && r.mode != limitsEnforcing
+}
+
 // tell says in the log that there were too many requests, but not for each.
 func (r *requestLimits) tell(now time.Time, limit, mode string) {
 	r.mu.Lock()

@@ -96,17 +96,18 @@ func (r *remote) ask(ctx context.Context, o mvcc.ReadOptions, q any) (any, mvcc.
 	if err != nil {
 		return nil, mvcc.Meta{}, err
 	}
-	read := func(ctx context.Context) (fetched, error) { return r.read(ctx, o, q, data) }
-	if asked := r.shared.of(o, data, read); asked != nil {
-		read = asked.join
+	var f fetched
+	if asked := r.shared.of(o, data, func() question { return func(ctx context.Context) (fetched, error) { return r.read(ctx, o, q, data) } }); asked != nil {
+		f, err = asked.join(ctx)
+	} else {
+		f, err = r.read(ctx, o, q, data)
 	}
-	f, err := read(ctx)
 	return f.value, f.meta, err
 }
 
 // read is ask for one client, or for many.
 func (r *remote) read(ctx context.Context, o mvcc.ReadOptions, q any, data []byte) (fetched, error) {
-	_, keep := memoKey(q)
+	keep := learns(q)
 	a := r.find(ctx, o, data, keep && len(data) <= maxMemoKey)
 	if a.err != nil {
 		return fetched{meta: a.reply.Meta}, a.err
@@ -194,42 +195,85 @@ func (r *remote) round(ctx context.Context, servers []string, q inquiry) answere
 	if q.Options.Index > 0 {
 		return r.inTurn(ctx, servers, q)
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	alone, second := context.WithCancel(ctx)
-	defer second()
-	others := make(chan answered, 1)
-	late := time.AfterFunc(patience, func() {
-		a := r.inTurn(ctx, servers[1:], q)
-		others <- a
-		if a.err == nil && ctx.Err() == nil {
-			r.failed(servers[0]) // another one was asked later, and answers sooner
-			second()
+	// Nearly always the first one answers soon: nothing that only the others need is
+	// made before.
+	began := time.Now()
+	first := r.pose(ctx, servers[0], q)
+	late := time.NewTimer(min(patience, r.limitOf(q.Options)))
+	defer late.Stop()
+	select {
+	case <-first.done():
+		a := first.answer()
+		if a.err == nil {
+			r.router.served(a.id)
+			return a
 		}
-	})
-	first := r.put(alone, servers[0], q)
-	if first.err == nil {
-		late.Stop()
-		r.router.served(first.id)
-		return first
+		if ctx.Err() != nil || !elsewhere(a.err) {
+			return a
+		}
+		r.failed(a.id)
+		return r.inTurnOr(ctx, servers[1:], q, a)
+	case <-late.C:
+		return r.hedged(ctx, servers, q, first, began)
+	case <-ctx.Done():
+		return first.giveUp(ctx.Err())
 	}
-	if ctx.Err() != nil || alone.Err() == nil && !elsewhere(first.err) {
-		late.Stop()
-		return first
+}
+
+// hedged asks other servers as well, and takes the first answer.
+func (r *remote) hedged(ctx context.Context, servers []string, q inquiry, first *posed, began time.Time) answered {
+	others, cancel := context.WithCancel(ctx)
+	defer cancel()
+	second := make(chan answered, 1)
+	go func() { second <- r.inTurn(others, servers[1:], q) }()
+	end := time.NewTimer(r.limitOf(q.Options) - time.Since(began))
+	defer end.Stop()
+	var a answered
+	select {
+	case <-first.done():
+		a = first.answer()
+	case b := <-second:
+		if b.err == nil {
+			r.failed(first.id) // another one was asked later, and answers sooner
+			first.giveUp(context.Canceled)
+			return b
+		}
+		second <- b
+		select {
+		case <-first.done():
+			a = first.answer()
+		case <-end.C:
+			a = first.giveUp(context.DeadlineExceeded)
+		case <-ctx.Done():
+			return first.giveUp(ctx.Err())
+		}
+	case <-end.C:
+		a = first.giveUp(context.DeadlineExceeded)
+	case <-ctx.Done():
+		return first.giveUp(ctx.Err())
 	}
-	if late.Stop() {
-		r.failed(first.id)
-		others <- r.inTurn(ctx, servers[1:], q)
+	if a.err == nil || ctx.Err() != nil || !elsewhere(a.err) {
+		return a
 	}
 	select {
-	case a := <-others:
-		if errors.Is(a.err, errNoServer) {
-			return first
-		}
-		return a
+	case b := <-second:
+		return b.or(a)
 	case <-ctx.Done():
 		return answered{err: ctx.Err()}
 	}
+}
+
+// inTurnOr is inTurn, or what was answered before if there is nobody else to ask.
+func (r *remote) inTurnOr(ctx context.Context, servers []string, q inquiry, before answered) answered {
+	return r.inTurn(ctx, servers, q).or(before)
+}
+
+// or is an answer, or another one if this one is that nobody was there to be asked.
+func (a answered) or(before answered) answered {
+	if errors.Is(a.err, errNoServer) {
+		return before
+	}
+	return a
 }
 
 // inTurn asks servers until one of them answers: the next one when one cannot, or
@@ -251,43 +295,6 @@ func (r *remote) inTurn(ctx context.Context, servers []string, q inquiry) answer
 		r.failed(id)
 	}
 	return last
-}
-
-// put asks one server, and says what it is known to have answered before.
-func (r *remote) put(ctx context.Context, id string, q inquiry) answered {
-	a := answered{id: id}
-	if q.keep {
-		if a.had = r.learned.of(id, q.Query); a.had != nil {
-			q.Have = a.had.stamp
-		}
-	}
-	a.reply, a.err = r.once(ctx, id, &q.QueryRequest)
-	if a.err == nil && a.reply.Same && a.had == nil {
-		a.err = &mvcc.Error{Code: mvcc.Internal, Text: "server " + id + " says that an answer is as before, and gave none before"}
-	}
-	a.stamp = rpc.Stamp{Index: a.reply.Meta.Index, Line: a.reply.Meta.Line - lineOf(id, 0)}
-	return a
-}
-
-// once asks one server, for as long as a server that lives may take.
-func (r *remote) once(ctx context.Context, id string, q *rpc.QueryRequest) (rpc.Reply, error) {
-	limit := q.Options.Wait + r.hold + callGrace
-	if most := time.Duration(r.most.Load()); most > 0 {
-		limit = min(limit, q.Options.Wait+most)
-	}
-	if q.Options.Index == 0 && q.Options.Mode == mvcc.Stale {
-		// Such an answer waits for nothing: who takes longer is not there.
-		limit = min(limit, staleLimit)
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	var reply rpc.Reply
-	err := r.calls.Query(ctx, id, q, func(got rpc.Reply) error {
-		reply = got
-		return nil
-	})
-	reply.Meta.Line = lineOf(id, reply.Meta.Line)
-	return reply, err
 }
 
 // none is the error of an agent that found no server which could.

@@ -24,9 +24,13 @@ type fetched struct {
 	meta  mvcc.Meta
 }
 
-// of returns the rounds of a question, or nil if it is to be put alone: it is too
-// long, or all that can be shared at once are being put.
-func (s *shared) of(o mvcc.ReadOptions, query []byte, ask func(ctx context.Context) (fetched, error)) *rounds[fetched] {
+// question puts a query to servers.
+type question = func(ctx context.Context) (fetched, error)
+
+// of returns the rounds of a question, which ask makes if there are none yet, or nil
+// if it is to be put alone: it is too long, or all that can be shared at once are
+// being put.
+func (s *shared) of(o mvcc.ReadOptions, query []byte, ask func() question) *rounds[fetched] {
 	if o.Index > 0 || len(query) > maxMemoKey {
 		return nil
 	}
@@ -44,7 +48,7 @@ func (s *shared) of(o mvcc.ReadOptions, query []byte, ask func(ctx context.Conte
 	if len(s.rounds) >= maxShared && !s.drop() {
 		return nil
 	}
-	r := &rounds[fetched]{ask: ask}
+	r := &rounds[fetched]{ask: ask()}
 	s.rounds[string(key)] = r
 	return r
 }

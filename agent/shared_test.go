@@ -83,7 +83,7 @@ func TestClientAgentSharesQuestions(t *testing.T) {
 // TestSharedQuestionsAreBounded forgets questions that nobody puts.
 func TestSharedQuestionsAreBounded(t *testing.T) {
 	var s shared
-	answer := func(context.Context) (fetched, error) { return fetched{}, nil }
+	answer := func() question { return func(context.Context) (fetched, error) { return fetched{}, nil } }
 	for i := range 3 * maxShared {
 		r := s.of(mvcc.ReadOptions{}, []byte(fmt.Sprint(i)), answer)
 		if r == nil {

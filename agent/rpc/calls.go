@@ -71,14 +71,29 @@ type Handler interface {
 }
 
 // QuickHandler is a [Handler] that can answer some short queries without waiting
-// for anything.
+// for anything, and some that came at once after waiting for one thing.
 type QuickHandler interface {
 	Handler
-	// Quick answers a query, or reports that it has to be asked by Query. While it
-	// runs, no other call of the connection begins. The bytes of the query may be
-	// used only until it returns.
-	Quick(r *QueryRequest) (Reply, bool)
+	// Quick answers a query if it says Quick. While it runs, no other call of the
+	// connection begins. The bytes of the query may be used only until it returns.
+	Quick(r *QueryRequest) (Reply, Pace)
+	// Together answers those that it can of some queries for which Quick said
+	// Together, by their place among them; the others are asked by Query. It
+	// returns soon after its context ends.
+	Together(ctx context.Context, all []*QueryRequest, answer func(i int, r Reply))
 }
+
+// Pace is how a short query can be answered.
+type Pace int
+
+const (
+	// Alone is a query that has to be asked by Query.
+	Alone Pace = iota
+	// Together is a query that waits for the same as others.
+	Together
+	// Quick is a query that waits for nothing.
+	Quick
+)
 
 // unsent marks an error of a call that certainly did nothing on the server.
 type unsent struct{ err error }

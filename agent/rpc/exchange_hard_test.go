@@ -57,7 +57,14 @@ type quicker struct {
 	quick func(r *QueryRequest) (Reply, bool)
 }
 
-func (q quicker) Quick(r *QueryRequest) (Reply, bool) { return q.quick(r) }
+func (q quicker) Quick(r *QueryRequest) (Reply, Pace) {
+	if reply, ok := q.quick(r); ok {
+		return reply, Quick
+	}
+	return Reply{}, Alone
+}
+
+func (quicker) Together(context.Context, []*QueryRequest, func(int, Reply)) {}
 
 // TestGracefulStopAnswersAll stops servers under load: each command has its answer,
 // or was certainly not carried out.

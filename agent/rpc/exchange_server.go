@@ -27,17 +27,26 @@ type serverExchange struct {
 	last    uint64 // the highest number that was looked at
 	refuses bool   // the server stops
 	queue   []queued
-	bytes   int       // that the queue takes
-	looked  bool      // the client asked whether this server is there
-	sending bool      // somebody empties the queue, or is about to
-	broken  bool      // nothing can be sent any more
-	room    sync.Cond // told when the queue is shorter, nobody sends, or nothing can be sent
+	bytes   int        // that the queue takes
+	looked  bool       // the client asked whether this server is there
+	batch   []*batched // queries of one frame that wait for the same; the receiver's own
+	sending bool       // somebody empties the queue, or is about to
+	broken  bool       // nothing can be sent any more
+	room    sync.Cond  // told when the queue is shorter, nobody sends, or nothing can be sent
 }
 
 // exchanged is a call that has not been answered.
 type exchanged struct {
 	query  bool
+	shared bool // cancel ends others, too
 	cancel context.CancelCauseFunc
+}
+
+// batched is a query that is answered together with others.
+type batched struct {
+	id       uint64
+	request  *QueryRequest
+	answered bool
 }
 
 // queued is an item that is to be sent: what is its own, and bytes that belong to
@@ -152,6 +161,7 @@ func (x *serverExchange) receive() error {
 			}
 			return err
 		})
+		x.together()
 		if mine || x.hold() {
 			x.flush(1) // long answers to others are for others to send
 		}
@@ -186,12 +196,18 @@ func (x *serverExchange) begin(id uint64, kind byte, item []byte) error {
 		return err
 	}
 	x.conn.name(head.from)
-	if kind == itemQuery && x.quick(id, head, part) {
-		x.running.Done()
-		return nil
+	if kind == itemQuery {
+		switch x.quick(id, head, part) {
+		case Quick:
+			x.running.Done()
+			return nil
+		case Together:
+			x.batch = append(x.batch, &batched{id: id, request: head.toQuery(append([]byte(nil), part...))})
+			return nil
+		}
 	}
 	ctx, cancel := context.WithCancelCause(x.ctx)
-	if refusal := x.admit(id, &exchanged{kind == itemQuery, cancel}); refusal != nil {
+	if refusal := x.admit(id, &exchanged{query: kind == itemQuery, cancel: cancel}); refusal != nil {
 		x.enqueue(x.failure(ctx, id, refusal))
 		cancel(nil)
 		x.running.Done()
@@ -204,11 +220,82 @@ func (x *serverExchange) begin(id uint64, kind byte, item []byte) error {
 		if kind == itemApply {
 			x.apply(ctx, id, head, data)
 		} else {
-			x.query(ctx, id, head, data)
+			x.query(ctx, id, head.toQuery(data))
 		}
 		x.server.calls.Add(-1)
 	})
 	return nil
+}
+
+// together has the handler answer the queries of one frame that wait for the same:
+// on one goroutine, and in one frame.
+func (x *serverExchange) together() {
+	if len(x.batch) == 0 {
+		return
+	}
+	ctx, cancel := context.WithCancelCause(x.ctx)
+	batch := x.batch[:0:0]
+	for _, b := range x.batch {
+		if refusal := x.admit(b.id, &exchanged{query: true, shared: true, cancel: cancel}); refusal != nil {
+			x.enqueue(x.failure(ctx, b.id, refusal))
+			x.running.Done()
+			continue
+		}
+		batch = append(batch, b)
+	}
+	clear(x.batch)
+	x.batch = x.batch[:0]
+	if len(batch) == 0 {
+		cancel(nil)
+		return
+	}
+	x.server.work(func() {
+		defer cancel(nil)
+		x.answerTogether(ctx, batch)
+	})
+}
+
+// answerTogether is together for calls that were admitted. Those that cannot be
+// answered so are answered each by itself.
+func (x *serverExchange) answerTogether(ctx context.Context, batch []*batched) {
+	all := make([]*QueryRequest, len(batch))
+	for i, b := range batch {
+		all[i] = b.request
+	}
+	items := make([]queued, 0, len(batch))
+	x.server.handleTogether(ctx, all, func(i int, r Reply) {
+		if len(r.Body) <= MaxItemBytes-headRoom {
+			batch[i].answered = true
+			items = append(items, answerItem(batch[i].id, r))
+		}
+	})
+	x.putAll(items)
+	for _, b := range batch {
+		if b.answered {
+			x.over(b.id)
+			x.ended()
+			continue
+		}
+		own, cancel := context.WithCancelCause(x.ctx)
+		x.mu.Lock()
+		x.calls[b.id] = &exchanged{query: true, cancel: cancel}
+		stops := x.refuses
+		x.mu.Unlock()
+		if stops {
+			cancel(errStopping)
+		}
+		x.server.work(func() {
+			defer cancel(nil)
+			x.query(own, b.id, b.request)
+			x.ended()
+		})
+	}
+}
+
+// ended notes the end of a call that was admitted.
+func (x *serverExchange) ended() {
+	x.server.calls.Add(-1)
+	x.running.Done()
 }
 
 // admit counts a call, or says why there is no room for it.
@@ -278,36 +365,51 @@ func (x *serverExchange) gone(id uint64, item []byte) error {
 	if _, err := x.advance(id); err != nil {
 		return err
 	}
-	if call := x.calls[of]; call != nil && call.query {
+	if call := x.calls[of]; call != nil && call.query && !call.shared {
 		call.cancel(context.Canceled)
 	}
 	return nil
 }
 
-// quick has the handler answer at once, and reports whether it did.
-func (x *serverExchange) quick(id uint64, head request, query []byte) bool {
-	h, ok := x.server.cfg.Handler.(QuickHandler)
-	if !ok {
-		return false
+// quick has the handler answer at once if it can, and reports how the query is to be
+// answered.
+func (x *serverExchange) quick(id uint64, head request, query []byte) Pace {
+	if x.server.quick == nil {
+		return Alone
 	}
-	r, ok := x.server.handleQuick(h, head.toQuery(query))
-	if !ok || len(r.Body) > MaxItemBytes-headRoom {
-		return false
+	r, pace := x.server.handleQuick(head.toQuery(query))
+	if pace != Quick {
+		return pace
 	}
+	if len(r.Body) > MaxItemBytes-headRoom {
+		return Alone
+	}
+	x.enqueue(answerItem(id, r))
+	return Quick
+}
+
+// answerItem is a whole answer. It has to fit into one item.
+func answerItem(id uint64, r Reply) queued {
+	var room [headRoom + itemRoom]byte
 	a := answer{r.Meta, r.More, r.Same}
-	top, _ := a.append(newHead(headRoom, len(r.Body)), len(r.Body), MaxItemBytes)
-	x.enqueue(item(id, itemEnded, top, r.Body))
-	return true
+	top, _ := a.append(room[:0], len(r.Body), MaxItemBytes)
+	return item(id, itemEnded, top, r.Body)
 }
 
 // handleQuick leaves a query that panics to Query, which says so.
-func (s *Server) handleQuick(h QuickHandler, r *QueryRequest) (reply Reply, ok bool) {
+func (s *Server) handleQuick(r *QueryRequest) (reply Reply, pace Pace) {
 	defer func() {
 		if recover() != nil {
-			ok = false
+			pace = Alone
 		}
 	}()
-	return h.Quick(r)
+	return s.quick.Quick(r)
+}
+
+// handleTogether leaves what is not answered before a panic to Query.
+func (s *Server) handleTogether(ctx context.Context, all []*QueryRequest, answer func(i int, r Reply)) {
+	defer func() { _ = recover() }()
+	s.quick.Together(ctx, all, answer)
 }
 
 // apply has the handler carry out a command.
@@ -325,9 +427,9 @@ func (x *serverExchange) apply(ctx context.Context, id uint64, head request, com
 }
 
 // query has the handler answer, once.
-func (x *serverExchange) query(ctx context.Context, id uint64, head request, query []byte) {
+func (x *serverExchange) query(ctx context.Context, id uint64, request *QueryRequest) {
 	var answered *Reply
-	err := x.server.handleQuery(ctx, head.toQuery(query), func(r Reply) error {
+	err := x.server.handleQuery(ctx, request, func(r Reply) error {
 		switch {
 		case len(r.Body) > MaxBodyBytes:
 			return answerTooLong(len(r.Body))
@@ -409,9 +511,16 @@ func item(id uint64, flags byte, top, part []byte) queued {
 // put puts an item into the queue, once there is room, and sends what is in it if
 // nobody does. So whoever has an answer first sends those of others, too.
 func (x *serverExchange) put(item queued) {
+	x.putAll([]queued{item})
+}
+
+// putAll is put for several items.
+func (x *serverExchange) putAll(items []queued) {
 	x.mu.Lock()
-	x.wait()
-	x.add(item)
+	for _, item := range items {
+		x.wait()
+		x.add(item)
+	}
 	x.mu.Unlock()
 	if x.hold() {
 		runtime.Gosched() // others may be about to answer, too

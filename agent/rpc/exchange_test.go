@@ -331,15 +331,17 @@ func TestExchangeAnswersLooks(t *testing.T) {
 // quickly answers one query without waiting.
 type quickly struct{ handler }
 
-func (quickly) Quick(r *QueryRequest) (Reply, bool) {
+func (quickly) Quick(r *QueryRequest) (Reply, Pace) {
 	switch string(r.Query) {
 	case "quick":
-		return Reply{Meta: mvcc.Meta{Index: 7}, Body: []byte("at once")}, true
+		return Reply{Meta: mvcc.Meta{Index: 7}, Body: []byte("at once")}, Quick
 	case "panic":
 		panic("ouch")
 	}
-	return Reply{}, false
+	return Reply{}, Alone
 }
+
+func (quickly) Together(context.Context, []*QueryRequest, func(int, Reply)) {}
 
 func TestQuick(t *testing.T) {
 	n := start(t, quickly{echoing}, nil)

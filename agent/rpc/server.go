@@ -62,8 +62,9 @@ type ServerConfig struct {
 
 // Server answers the calls of other agents.
 type Server struct {
-	cfg  ServerConfig
-	grpc *grpc.Server
+	cfg   ServerConfig
+	grpc  *grpc.Server
+	quick QuickHandler // the handler, if it is one
 
 	stopping context.Context // ends with errStopping when the Server stops
 	stop     context.CancelCauseFunc
@@ -96,6 +97,7 @@ func NewServer(cfg ServerConfig) *Server {
 		cfg.StopTimeout = DefaultStopTimeout
 	}
 	s := &Server{cfg: cfg, conns: make(map[*serverConn]struct{}), nodes: make(map[string]int), jobs: make(chan func())}
+	s.quick, _ = cfg.Handler.(QuickHandler)
 	s.stopping, s.stop = context.WithCancelCause(context.Background())
 	s.grpc = grpc.NewServer(
 		grpc.ForceServerCodecV2(codec{}),

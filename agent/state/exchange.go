@@ -188,6 +188,19 @@ func EncodeQuery(q any) ([]byte, error) {
 	return encodeBody([]byte{kind, formPlain}, q)
 }
 
+// IsLookup reports whether some bytes are a query, as far as their first one says,
+// for one entry, or for one of the lists that are worth keeping.
+func IsLookup(query []byte) bool {
+	if len(query) == 0 {
+		return false
+	}
+	switch query[0] {
+	case queryGet, queryNodes, queryInstances, queryService, queryServiceChecks:
+		return true
+	}
+	return false
+}
+
 // DecodeQuery reads a query. For a kind or form of a later program its error
 // says which version is needed.
 func DecodeQuery(b []byte) (any, error) {
