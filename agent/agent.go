@@ -99,6 +99,7 @@ type Agent struct {
 
 	naming    naming
 	joined    atomic.Pointer[[16]byte] // the cluster of a client agent
+	last      [16]byte                 // the same, or the last one that was known; of nameCluster alone
 	rpcClient *rpc.Client
 	notified  atomic.Bool
 	local     *local.Registry
@@ -323,6 +324,7 @@ func (a *Agent) openLocal() error {
 		CheckRan:            a.telemetry.CheckRan,
 		CheckTurned:         a.telemetry.CheckTurned,
 		Members:             func() int { return len(a.pool.Members()) },
+		Cluster:             func() string { return clusterText(a.cluster()) },
 		Logger:              a.part("anti_entropy"),
 	})
 	if err != nil {

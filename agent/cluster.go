@@ -123,7 +123,8 @@ func clusterTags(tags map[string]string, id [16]byte) map[string]string {
 }
 
 // learnCluster finds out which cluster the servers of a client agent belong to. It
-// stays with one for as long as a server of it is a member that lives.
+// stays with one for as long as a server of it is a member that lives. The catalog of
+// the next one knows nothing of what is registered here.
 func (a *Agent) learnCluster() {
 	var found [16]byte
 	own := a.cluster()
@@ -139,8 +140,16 @@ func (a *Agent) learnCluster() {
 			found = id
 		}
 	}
-	if found != ([16]byte{}) || own != ([16]byte{}) {
+	last, none := a.last, [16]byte{}
+	if found != none && last != none && found != last {
+		a.logger.Info(PhraseMoved, "left", hex.EncodeToString(last[:]), "joined", hex.EncodeToString(found[:]))
+	}
+	if found != none || own != none {
 		a.joined.Store(&found)
+	}
+	if found != none && found != last {
+		a.last = found
+		a.local.Moved()
 	}
 }
 
@@ -291,9 +300,9 @@ func known(entries []string, log *slog.Logger) []string {
 func (a *Agent) followPool(ctx context.Context) error {
 	changed, cancel := a.pool.Subscribe()
 	defer cancel()
-	alive := map[string]bool{}
+	alive := map[string]string{} // the IDs of the servers, by name
 	for {
-		back := false
+		back, now := false, map[string]string{}
 		for _, m := range a.pool.Members() {
 			if !m.IsServer() || m.ID == a.id {
 				continue
@@ -302,9 +311,12 @@ func (a *Agent) followPool(ctx context.Context) error {
 				a.rpcClient.Forget(m.ID)
 			}
 			a.autopilot.Meet(m.ID)
-			back = back || m.Status == gossip.Alive && !alive[m.Name]
-			alive[m.Name] = m.Status == gossip.Alive
+			if m.Status == gossip.Alive {
+				now[m.Name] = m.ID
+				back = back || alive[m.Name] != m.ID
+			}
 		}
+		alive = now
 		if back {
 			a.local.ServersUp()
 		}

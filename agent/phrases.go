@@ -10,6 +10,7 @@ const (
 	PhraseDNS          = "Started DNS server"
 	PhraseAskedToLeave = "Graceful leave requested over HTTP"
 	PhraseJoined       = "Join cluster completed"
+	PhraseMoved        = "This agent moved to another cluster, whose servers took the place of its own: its services and checks are registered there anew"
 	PhraseDiffers      = "This server's state is not what the others have: it answers nothing until it has taken the leader's over"
 	PhraseGoesOn       = "No other server has a state that could be taken over: this one goes on with its own. Compare it with your newest snapshot, and restore that if something is missing"
 

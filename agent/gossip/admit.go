@@ -27,8 +27,8 @@ func (p *Pool) fits(m meta) error {
 		return fmt.Errorf("it is in datacenter %q, this pool is that of %q", dc, p.datacenter)
 	}
 	if p.foreign(m.tags) {
-		return fmt.Errorf("it belongs to cluster %s, this agent to cluster %s: %w. "+
-			"To move an agent, stop it and start it with an empty data directory", m.tags[ClusterTag], p.ownCluster(), errForeign)
+		return fmt.Errorf("it belongs to cluster %s, this agent to cluster %s: %w. %s",
+			m.tags[ClusterTag], p.ownCluster(), errForeign, howToMove(m.tags))
 	}
 	return speaks(m.tags, p.versions)
 }
@@ -209,6 +209,11 @@ func (p *Pool) refuse(c candidate, reason error) error {
 		}
 		p.logger.Warn("refused a gossip member", args...)
 	}
+	return refusal(c, reason)
+}
+
+// refusal is the error of a refusal.
+func refusal(c candidate, reason error) error {
 	return fmt.Errorf("%s%q at %s: %w", refusalMark, c.name, c.at, reason)
 }
 

@@ -109,10 +109,13 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 			return nil // memberlist contradicts, or reports a conflict of addresses
 		}
 		if d.p.partForeign(c) {
-			return fmt.Errorf("%s%q at %s: %w", refusalMark, c.name, c.at, errForeign) // which was said once
+			return refusal(c, errForeign) // which was said once
 		}
 		if err = d.p.admit(c, time.Now()); errors.Is(err, errForeign) {
 			d.p.meetNext(c)
+			if d.p.follows(c) {
+				return refusal(c, err)
+			}
 		}
 	}
 	if err != nil {
@@ -140,9 +143,13 @@ func (d delegate) NotifyMerge(nodes []*memberlist.Node) error {
 		}
 		d.p.mu.Lock()
 		parted := err != nil && errors.Is(err, errForeign) && d.p.partForeign(c) || d.p.partedFrom(c)
+		follows := errors.Is(err, errForeign) && d.p.follows(c)
 		d.p.mu.Unlock()
-		if parted {
+		switch {
+		case parted:
 			continue // it is known, and is let in by nobody
+		case follows:
+			return refusal(c, err)
 		}
 		if err != nil {
 			return d.p.refuse(c, err)

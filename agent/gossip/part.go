@@ -21,6 +21,28 @@ func (p *Pool) foreign(tags map[string]string) bool {
 	return ours != "" && theirs != "" && ours != theirs
 }
 
+// follows reports whether this client is about to go over to the cluster of a server,
+// having no other. Then nobody has to do anything, and no log says so. The mutex is held.
+func (p *Pool) follows(c candidate) bool {
+	if p.server || c.meta.tags["role"] != RoleServer || len(p.aliveServers(c.name)) > 0 {
+		return false
+	}
+	r := p.table[c.name]
+	return r == nil || r.status != Alive || r.addrPort() == c.at
+}
+
+// howToMove says what has to be done for a member of another cluster to become one of
+// this one.
+func howToMove(tags map[string]string) string {
+	if tags["role"] == RoleClient {
+		return textMove + "; a client comes over by itself once no server of its cluster is left"
+	}
+	return textMove
+}
+
+// textMove is how any agent can be moved to another cluster.
+const textMove = "To move an agent, stop it and start it with an empty data directory"
+
 // partAll drops the members that are known to belong to another cluster than this
 // one: their pool and this one met before either knew. The mutex is held.
 func (p *Pool) partAll() {
@@ -35,9 +57,12 @@ func (p *Pool) partAll() {
 // still has partGrace to hear the same of this one; then nothing goes to or comes
 // from it any more, until memberlist has forgotten it as well. The mutex is held.
 func (p *Pool) part(r *record, m meta) {
-	p.logger.Warn("dropped a gossip member: it belongs to another cluster, and two clusters cannot become one. "+
-		"To move an agent, stop it and start it with an empty data directory",
-		"member", r.name, "address", r.addrPort(), "cluster", m.tags[ClusterTag], "own_cluster", p.ownCluster())
+	args := []any{"member", r.name, "address", r.addrPort(), "cluster", m.tags[ClusterTag], "own_cluster", p.ownCluster()}
+	if p.follows(candidate{name: r.name, at: r.addrPort(), meta: r.meta}) {
+		p.logger.Debug("dropped the last server until this agent belongs to its cluster", args...)
+	} else {
+		p.logger.Warn("dropped a gossip member: it belongs to another cluster, and two clusters cannot become one. "+howToMove(r.meta.tags), args...)
+	}
 	at, to := r.addrPort(), addresses([]*record{r})
 	// Its friends do not pass on what they refuse, so gossip alone may miss it.
 	word := message{kind: kindCluster, time: p.tick(), name: p.name, life: p.life, from: p.ownCluster()}
@@ -66,8 +91,8 @@ type dropped struct {
 
 // errDropped is the error of a join of such a member.
 func (p *Pool) errDropped(at netip.AddrPort, d dropped) error {
-	return fmt.Errorf("%q at %s: it belongs to cluster %s, this agent to cluster %s: %w. "+
-		"To move an agent, stop it and start it with an empty data directory", d.name, at, d.cluster, p.ownCluster(), errForeign)
+	return fmt.Errorf("%q at %s: it belongs to cluster %s, this agent to cluster %s: %w. %s",
+		d.name, at, d.cluster, p.ownCluster(), errForeign, textMove)
 }
 
 // DroppedSince says of a member that was dropped since a time, because it belongs to
@@ -227,7 +252,7 @@ func (p *Pool) end(r *record, c candidate) {
 	r.answers, r.over = false, true
 	r.reports, r.down = nil, false
 	p.settle(r)
-	p.logger.Warn("a member failed: it was started again as one of another cluster, and two clusters cannot become one",
+	p.logger.Warn("a member failed: it was started again as one of another cluster",
 		"member", r.name, "address", r.addrPort(), "cluster", c.meta.tags[ClusterTag], "own_cluster", p.ownCluster())
 	m := message{kind: kindAsk, time: p.tick(), name: r.name, life: r.meta.life, from: p.name}
 	if to := addresses(p.others()); len(to) <= maxDirect {

@@ -91,6 +91,13 @@ func TestReplacedServerTakesItsClients(t *testing.T) {
 				next.wait(time.Minute, n.name+" is there", func() bool { return belongs(next, n.name, after) })
 			}
 			t.Logf("all moved within %s", time.Since(begun).Round(time.Millisecond))
+			for _, n := range clients {
+				for line := range strings.Lines(n.log.String()) {
+					if strings.Contains(line, "empty data directory") && strings.Contains(line, "member=n0") && !strings.Contains(line, "level=DEBUG") {
+						t.Errorf("%s says what to do about a server that it goes over to: %s", n.name, line)
+					}
+				}
+			}
 		})
 	}
 }

@@ -32,6 +32,10 @@ const (
 	// ServerUpStagger bounds the random delay, scaled as above, of a comparison
 	// that was asked for because servers can be reached again.
 	ServerUpStagger = 3 * time.Second
+	// MoveStagger, times the size of the cluster, bounds the random delay of a
+	// comparison with a catalog that lacks what is registered here, which is never
+	// more than that of ServerUpStagger.
+	MoveStagger = 3 * time.Millisecond
 	// CatalogTimeout bounds each single call of the catalog. It is above the time
 	// that a call may wait for a leader to be elected.
 	CatalogTimeout = 10 * time.Second

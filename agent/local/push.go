@@ -126,6 +126,7 @@ func (r *Registry) pushBatch(ctx context.Context, cat Catalog, batch []*health.C
 	case len(batch) == 1:
 		r.cfg.Logger.Error(logRefused, "check", batch[0].ID, "error", err)
 		r.markSynced(batch, true)
+		r.doubtCatalog(batch[0])
 		return nil
 	}
 	for _, row := range batch {
@@ -134,6 +135,25 @@ func (r *Registry) pushBatch(ctx context.Context, cat Catalog, batch []*health.C
 		}
 	}
 	return nil
+}
+
+// doubtCatalog notes that the catalog refused a check of an instance that it was
+// thought to have: it may have lost the instance, or the whole node.
+func (r *Registry) doubtCatalog(row *health.Check) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s := r.services[row.ServiceID]; s != nil && s.synced && !s.refused {
+		r.doubt = true
+	}
+}
+
+// takeDoubt reports whether there was such a doubt since it was asked last.
+func (r *Registry) takeDoubt() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	doubt := r.doubt
+	r.doubt = false
+	return doubt
 }
 
 // settle notes that the catalog knows of checks.

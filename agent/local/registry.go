@@ -60,6 +60,9 @@ type Config struct {
 	// Members returns the size of the cluster, by which full syncs are spread. It
 	// may be nil.
 	Members func() int
+	// Cluster names the cluster that this agent belongs to, and is empty while that
+	// is not known. When it changes, [Registry.Moved] is to be called. It may be nil.
+	Cluster func() string
 	Logger  *slog.Logger
 }
 
@@ -104,8 +107,13 @@ type Registry struct {
 	waiting  []chan struct{} // closed after the next push
 	syncing  bool            // the syncer runs
 
+	doubt bool // the catalog turned out to lack what it was thought to have
+
+	// home is the cluster whose catalog was compared last; of the syncer alone.
+	home     string
 	wake     chan struct{} // something has to be pushed
 	serverUp chan struct{} // a comparison is due soon
+	moved    chan struct{} // one is due at once: the catalog is another
 }
 
 // service is an instance and what the registry knows of it.
@@ -161,6 +169,7 @@ func New(cfg Config) (*Registry, error) {
 		bells:        bells{},
 		wake:         make(chan struct{}, 1),
 		serverUp:     make(chan struct{}, 1),
+		moved:        make(chan struct{}, 1),
 	}
 	r.discard.Store(cfg.DiscardCheckOutput)
 	return r, nil

@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -60,6 +61,11 @@ func (r *Registry) end() {
 // the catalog is worth while soon.
 func (r *Registry) ServersUp() { nudge(r.serverUp) }
 
+// Moved says that this agent belongs to another cluster than before, or knows for
+// the first time which it is. The catalog of another knows nothing of what is
+// registered here: it is written at once.
+func (r *Registry) Moved() { nudge(r.moved) }
+
 func (r *Registry) wakeSyncer() { nudge(r.wake) }
 
 func nudge(ch chan<- struct{}) {
@@ -106,33 +112,41 @@ func release(waiting []chan struct{}) {
 // syncLoop is the only writer to the catalog, so that what it reads there is
 // what it wrote.
 func (r *Registry) syncLoop(ctx context.Context, cat Catalog) {
-	full := time.NewTimer(0)
-	defer full.Stop()
+	full := newAlarm()
+	defer full.stop()
 	compared := false // the catalog was read at least once
 	retrying := false // full is due soon because something failed
 	starting := StartRetryInterval
+	lately := time.Time{} // when the last comparison began
 	for {
 		due := false
 		select {
 		case <-ctx.Done():
 			return
 		case <-r.serverUp:
-			full.Reset(r.spread(ServerUpStagger))
+			full.within(r.spread(ServerUpStagger))
+			continue
+		case <-r.moved:
+			r.forgetSynced() // a comparison may just have been that with the old catalog
+			compared, retrying, starting = false, false, StartRetryInterval
+			full.in(r.spreadMove())
 			continue
 		case <-full.C:
 			due = true
 		case <-r.wake:
-			due = !compared // the catalog may have tags to keep
+			// The catalog may have tags to keep, or be another than the one that was
+			// written to.
+			due = !compared || r.elsewhere()
 		}
 		var err error
 		if due {
-			retrying = false
+			retrying, lately = false, time.Now()
 			if err = r.fullSync(ctx, cat); err == nil {
 				compared = true
-				full.Reset(FullSyncInterval + r.spread(FullSyncInterval))
+				full.in(FullSyncInterval + r.spread(FullSyncInterval))
 			}
-		} else {
-			err = r.push(ctx, cat)
+		} else if err = r.push(ctx, cat); r.takeDoubt() {
+			full.within(max(r.spreadMove(), RetryInterval-time.Since(lately)))
 		}
 		if err != nil && ctx.Err() == nil {
 			r.cfg.Logger.Error(logSyncFailed, "error", err)
@@ -143,9 +157,33 @@ func (r *Registry) syncLoop(ctx context.Context, cat Catalog) {
 					pause = starting
 					starting = longer(starting, err)
 				}
-				full.Reset(pause + r.spread(pause))
+				full.in(pause + r.spread(pause))
 			}
 		}
+	}
+}
+
+// alarm is a timer that knows when it is due.
+type alarm struct {
+	*time.Timer
+	at time.Time
+}
+
+// newAlarm returns one that is due now.
+func newAlarm() *alarm { return &alarm{time.NewTimer(0), time.Now()} }
+
+func (a *alarm) stop() { a.Timer.Stop() }
+
+// in sets the alarm anew.
+func (a *alarm) in(wait time.Duration) {
+	a.at = time.Now().Add(wait)
+	a.Reset(wait)
+}
+
+// within sets the alarm anew unless it is due before.
+func (a *alarm) within(wait time.Duration) {
+	if time.Now().Add(wait).Before(a.at) {
+		a.in(wait)
 	}
 }
 
@@ -162,11 +200,21 @@ func longer(pause time.Duration, err error) time.Duration {
 // spread is a random time below base, or a multiple of it in a large cluster,
 // so that its servers do not hear from all agents at once.
 func (r *Registry) spread(base time.Duration) time.Duration {
-	members := 0
-	if r.cfg.Members != nil {
-		members = r.cfg.Members()
+	return rand.N(time.Duration(scale(r.members())) * base)
+}
+
+// spreadMove is a random time that a handful of agents take no notice of, and
+// that keeps thousands from a new cluster's servers at once.
+func (r *Registry) spreadMove() time.Duration {
+	members := max(r.members(), 1)
+	return rand.N(min(time.Duration(members)*MoveStagger, time.Duration(scale(members))*ServerUpStagger))
+}
+
+func (r *Registry) members() int {
+	if r.cfg.Members == nil {
+		return 0
 	}
-	return rand.N(time.Duration(scale(members)) * base)
+	return r.cfg.Members()
 }
 
 // scale is by how much the work of a cluster is spread further apart.
@@ -192,8 +240,52 @@ func (r *Registry) fullSync(ctx context.Context, cat Catalog) error {
 	if err != nil {
 		return fmt.Errorf("cannot read the checks of the node: %w", err)
 	}
+	if err := r.settleIn(); err != nil {
+		return err
+	}
 	r.compare(detail, checks)
-	return r.push(ctx, cat)
+	err = r.push(ctx, cat)
+	r.takeDoubt() // what is refused now is not so for want of a comparison
+	return err
+}
+
+// errBetween says that this agent's servers are gone, and that those who answered
+// may be another cluster's.
+var errBetween = errors.New("it is not known yet to which cluster the servers that answered belong")
+
+// elsewhere reports whether the servers may be those of another cluster than the
+// one whose catalog was compared last.
+func (r *Registry) elsewhere() bool {
+	return r.cfg.Cluster != nil && r.cfg.Cluster() != r.home
+}
+
+// settleIn forgets what the catalog of another cluster knew, once this agent
+// belongs to a new one.
+func (r *Registry) settleIn() error {
+	if !r.elsewhere() {
+		return nil
+	}
+	now := r.cfg.Cluster()
+	if now == "" {
+		return errBetween
+	}
+	r.forgetSynced()
+	r.home = now
+	return nil
+}
+
+// forgetSynced has the catalog know nothing, so that nothing in it is missed.
+func (r *Registry) forgetSynced() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.nodeSync, r.reported = false, nil
+	for _, s := range r.services {
+		s.synced, s.refused = false, false
+	}
+	for _, c := range r.checks {
+		c.noLonger()
+		c.synced, c.refused = false, false
+	}
 }
 
 // sweepLoop removes instances that have been critical for too long.
