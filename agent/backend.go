@@ -322,12 +322,12 @@ func (b *backend) follow(ctx context.Context, confirmed, wait bool) error {
 // catchUp waits until all is applied here that the leader says was committed when it
 // was called, but not for long.
 func (b *backend) catchUp(ctx context.Context) error {
-	index, err := b.indexes[0].join(ctx)
-	if err != nil || b.node.WaitApplied(over, index) == nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, catchUpLimit)
 	defer cancel()
+	index, err := b.indexes[0].join(ctx)
+	if err != nil {
+		return err
+	}
 	return b.node.WaitApplied(ctx, index)
 }
 

@@ -102,8 +102,9 @@ const (
 	serversFor = 20 * time.Millisecond
 	// indexLimit bounds the question to the leader for what was committed.
 	indexLimit = 2 * time.Second
-	// catchUpLimit is how long readers of a follower wait together for what was
-	// committed to be applied there. After that each waits by itself.
+	// catchUpLimit is how long readers of a follower wait together until the leader
+	// has said what was committed, and that is applied there. After that each waits
+	// by itself.
 	catchUpLimit = 250 * time.Millisecond
 	// handoverGrace is how long a server that leads no more may take to answer for
 	// a command that it was sent.

@@ -19,6 +19,8 @@ type serverExchange struct {
 	conn   *serverConn
 	frames *frames
 	ctx    context.Context // ends when nobody can get answers any more
+	shared context.Context // the same, or when the server stops
+	end    context.CancelCauseFunc
 
 	running sync.WaitGroup // calls that have not been answered
 
@@ -27,12 +29,15 @@ type serverExchange struct {
 	last    uint64 // the highest number that was looked at
 	refuses bool   // the server stops
 	queue   []queued
-	bytes   int        // that the queue takes
-	looked  bool       // the client asked whether this server is there
-	batch   []*batched // queries of one frame that wait for the same; the receiver's own
-	sending bool       // somebody empties the queue, or is about to
-	broken  bool       // nothing can be sent any more
-	room    sync.Cond  // told when the queue is shorter, nobody sends, or nothing can be sent
+	bytes   int  // that the queue takes
+	looked  bool // the client asked whether this server is there
+	// Queries that wait for the same: those of the frame that is being read, which
+	// are the receiver's own, and those that wait for somebody to see to them.
+	batch, pending []*batched
+	gathering      bool      // somebody does
+	sending        bool      // somebody empties the queue, or is about to
+	broken         bool      // nothing can be sent any more
+	room           sync.Cond // told when the queue is shorter, nobody sends, or nothing can be sent
 }
 
 // exchanged is a call that has not been answered.
@@ -84,6 +89,8 @@ func (s *Server) exchange(conn *serverConn) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	x := &serverExchange{server: s, conn: conn, ctx: ctx, calls: make(map[uint64]*exchanged)}
+	x.shared, x.end = context.WithCancelCause(ctx)
+	defer x.end(nil)
 	x.frames = newFrames(conn.Conn, ReadBufferBytes, MaxMessageBytes, ExchangeSilence)
 	x.room.L = &x.mu
 	x.sending = true
@@ -121,8 +128,9 @@ func (x *serverExchange) stop() {
 	x.mu.Lock()
 	x.refuses = true
 	last := x.last
+	x.end(errStopping)
 	for _, call := range x.calls {
-		if call.query {
+		if call.query && !call.shared {
 			call.cancel(errStopping)
 		}
 	}
@@ -227,43 +235,56 @@ func (x *serverExchange) begin(id uint64, kind byte, item []byte) error {
 	return nil
 }
 
-// together has the handler answer the queries of one frame that wait for the same:
-// on one goroutine, and in one frame.
+// together has the handler answer the queries of one frame that wait for the same.
+// Those that come while others wait are the next ones.
 func (x *serverExchange) together() {
 	if len(x.batch) == 0 {
 		return
 	}
-	ctx, cancel := context.WithCancelCause(x.ctx)
-	batch := x.batch[:0:0]
+	begins := false
 	for _, b := range x.batch {
-		if refusal := x.admit(b.id, &exchanged{query: true, shared: true, cancel: cancel}); refusal != nil {
-			x.enqueue(x.failure(ctx, b.id, refusal))
+		if refusal := x.admit(b.id, &exchanged{query: true, shared: true, cancel: x.end}); refusal != nil {
+			x.enqueue(x.failure(x.ctx, b.id, refusal))
 			x.running.Done()
 			continue
 		}
-		batch = append(batch, b)
+		x.mu.Lock()
+		x.pending = append(x.pending, b)
+		begins = begins || !x.gathering
+		x.gathering = true
+		x.mu.Unlock()
 	}
 	clear(x.batch)
 	x.batch = x.batch[:0]
-	if len(batch) == 0 {
-		cancel(nil)
-		return
+	if begins {
+		x.server.work(x.gather)
 	}
-	x.server.work(func() {
-		defer cancel(nil)
-		x.answerTogether(ctx, batch)
-	})
 }
 
-// answerTogether is together for calls that were admitted. Those that cannot be
-// answered so are answered each by itself.
-func (x *serverExchange) answerTogether(ctx context.Context, batch []*batched) {
+// gather answers what waits for the same until nothing does.
+func (x *serverExchange) gather() {
+	for {
+		x.mu.Lock()
+		batch := x.pending
+		x.pending = nil
+		x.gathering = len(batch) > 0
+		x.mu.Unlock()
+		if len(batch) == 0 {
+			return
+		}
+		x.answerTogether(batch)
+	}
+}
+
+// answerTogether answers on one goroutine, and in one frame. What cannot be answered
+// so is answered each by itself.
+func (x *serverExchange) answerTogether(batch []*batched) {
 	all := make([]*QueryRequest, len(batch))
 	for i, b := range batch {
 		all[i] = b.request
 	}
 	items := make([]queued, 0, len(batch))
-	x.server.handleTogether(ctx, all, func(i int, r Reply) {
+	x.server.handleTogether(x.shared, all, func(i int, r Reply) {
 		if len(r.Body) <= MaxItemBytes-headRoom {
 			batch[i].answered = true
 			items = append(items, answerItem(batch[i].id, r))
