@@ -182,10 +182,15 @@ func (a *Agent) openIdentity() error {
 	id := c.NodeID
 	if c.DataDir != "" {
 		dir, err := openDataDir(c.DataDir)
-		if err != nil {
+		if place := c.Place("data_dir"); err != nil && place != "" {
+			return fmt.Errorf("%s: data_dir = %q: %w", place, c.DataDir, err)
+		} else if err != nil {
 			return err
 		}
 		a.undo.push("data directory", dir.close)
+		if !c.Server && dir.hasServer() {
+			a.logger.Warn(PhraseServersData, "data_dir", c.DataDir)
+		}
 		if c.Server && !c.Dev {
 			if err := dir.checkSeen(time.Now(), c.ServerRejoinAgeMax); err != nil {
 				return err

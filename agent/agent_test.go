@@ -305,6 +305,46 @@ func TestAPartThatFailsEndsTheAgent(t *testing.T) {
 	}
 }
 
+// An error about the data directory says which setting named it, and a client agent
+// that is given a server's says so.
+func TestDataDirectoryIsNamed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	below := filepath.Join(file, "data")
+	_, err := agent.New(raw(t, "data_dir = "+strconv.Quote(below)))
+	if err == nil || !strings.HasPrefix(err.Error(), "-hcl fragment 3:1:12: data_dir = "+strconv.Quote(below)+": ") {
+		t.Errorf("a folder that cannot be made: %v", err)
+	}
+
+	dir := t.TempDir()
+	for _, c := range []struct {
+		hcl  string
+		said bool
+	}{
+		{"", false},
+		{"server = true\nbootstrap_expect = 1", false},
+		{"", true},
+	} {
+		log := &buffer{}
+		o := raw(t, "data_dir = "+strconv.Quote(dir)+"\n"+c.hcl)
+		o.Logger = slog.New(slog.NewTextHandler(log, nil))
+		a, err := agent.New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := a.Run(ctx); err != nil {
+			t.Error(err)
+		}
+		if said := strings.Contains(log.String(), agent.PhraseServersData); said != c.said {
+			t.Errorf("%q: the log says that the data is a server's: %v, want %v", c.hcl, said, c.said)
+		}
+	}
+}
+
 func TestANewThatFailsUndoesEverything(t *testing.T) {
 	for _, c := range []struct {
 		name, hcl, want string

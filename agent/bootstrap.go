@@ -221,7 +221,20 @@ func (a *Agent) askFounder(ctx context.Context, id string, call foundingCall) (o
 		return out, err
 	}
 	err = a.remote.callJSON(ctx, id, append([]byte{callFound}, query...), &out)
-	return out, err
+	return out, startingOr(err)
+}
+
+// errStarting says that a server cannot be asked yet, as is usual when several
+// start at the same time.
+var errStarting = errors.New("it is still starting, and is asked again")
+
+// startingOr puts the refusal of a server that does not answer calls yet in words
+// that alarm nobody.
+func startingOr(err error) error {
+	if errors.Is(err, &rpc.Refusal{Status: rpc.StatusNotServed}) {
+		return errStarting
+	}
+	return err
 }
 
 // founds answers such a question.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/muster-sd/muster/agent/gossip"
+	"github.com/muster-sd/muster/agent/rpc"
 )
 
 // founding is several servers that may begin a cluster, on a network that loses and
@@ -484,6 +485,23 @@ func FuzzFounding(f *testing.F) {
 			t.Errorf("%s makes it promise %q", body, got.Promise.Servers)
 		}
 	})
+}
+
+func TestServersThatStartAreNoAlarm(t *testing.T) {
+	other := errors.New("connection refused")
+	for _, c := range []struct{ err, want error }{
+		{nil, nil},
+		{other, other},
+		{fmt.Errorf("cannot ask: %w", &rpc.Refusal{Status: rpc.StatusNotServed, Protocol: 2}), errStarting},
+	} {
+		if got := startingOr(c.err); !errors.Is(got, c.want) || got != nil && strings.Contains(got.Error(), "protocol") {
+			t.Errorf("%v is told as %v, want %v", c.err, got, c.want)
+		}
+	}
+	refused := &rpc.Refusal{Status: rpc.StatusWrongCluster}
+	if got := startingOr(refused); got != error(refused) {
+		t.Errorf("%v is told as %v", refused, got)
+	}
 }
 
 // What a server sees is the same, and so is said in the same words, in whatever order

@@ -57,6 +57,16 @@ func openDataDir(path string) (*dataDir, error) {
 	return d, nil
 }
 
+// PhraseServersData warns of a client agent whose data directory is that of a server.
+const PhraseServersData = "this agent is a client, and its data directory has the state of a server, which is left as it is and not read. " +
+	"To have the server back, start it with server = true (-server)"
+
+// hasServer reports whether the directory has the state of a server.
+func (d *dataDir) hasServer() bool {
+	_, err := os.Stat(filepath.Join(d.path, raftFolder))
+	return err == nil
+}
+
 // makeDir makes a directory and those above it that are missing, so that they
 // outlast a crash of the machine as what is synced inside of them does.
 func makeDir(path string) error {

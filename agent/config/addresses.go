@@ -186,8 +186,14 @@ func (r *resolver) defaultAdvertise() netip.Addr {
 	case 1:
 		return found[0]
 	case 0:
+		if r.out.DataDir == "" && !r.out.Dev && !r.given("bind_addr") {
+			break // who has set nothing is told the first thing to set
+		}
 		r.fail("advertise_addr", " must be set: with bind_addr = %q others are told the %s address of this host, but it has none (its addresses: %s)", bind, what, names(all))
 	default:
+		if r.out.DataDir == "" && !r.out.Dev && !r.given("bind_addr") {
+			break
+		}
 		r.fail("advertise_addr", " must be set: with bind_addr = %q others are told the %s address of this host, but it has %d: %s", bind, what, len(found), names(found))
 	}
 	return netip.Addr{}

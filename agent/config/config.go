@@ -149,6 +149,15 @@ type Config struct {
 	settings File
 }
 
+// Place is where a key was set, as errors say it: a file with line and column, or a
+// flag. It is empty if nobody set it.
+func (c *Config) Place(path string) string {
+	if s, ok := c.settings[path]; ok && s.pos.File != builtIn {
+		return s.pos.String()
+	}
+	return ""
+}
+
 // GossipTiming are the settings of gossip_lan.
 type GossipTiming struct {
 	GossipInterval time.Duration

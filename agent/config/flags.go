@@ -12,6 +12,7 @@ import (
 type Flags struct {
 	dev    bool
 	files  []string
+	named  []string // the flag that named each
 	hcl    []string
 	format string
 	values File
@@ -23,12 +24,14 @@ type Flags struct {
 func RegisterFlags(fs *flag.FlagSet) *Flags {
 	f := &Flags{values: File{}}
 	fs.BoolVar(&f.dev, "dev", false, "be a server for development: in memory, on the loopback address, leading itself")
-	addFile := func(path string) error {
-		f.files = append(f.files, path)
-		return nil
+	addFile := func(name string) func(string) error {
+		return func(path string) error {
+			f.files, f.named = append(f.files, path), append(f.named, "-"+name)
+			return nil
+		}
 	}
-	fs.Func("config-file", "`file` to read settings from; may be repeated", addFile)
-	fs.Func("config-dir", "`folder` of .hcl and .json files to read settings from; may be repeated", addFile)
+	fs.Func("config-file", "`file` to read settings from; may be repeated", addFile("config-file"))
+	fs.Func("config-dir", "`folder` of .hcl and .json files to read settings from; may be repeated", addFile("config-dir"))
 	fs.Func("hcl", "settings as an HCL `fragment`; may be repeated", func(text string) error {
 		f.hcl = append(f.hcl, text)
 		return nil
@@ -71,7 +74,7 @@ func spellings(name string) []string {
 
 // Sources returns what the command line said.
 func (f *Flags) Sources() Sources {
-	return Sources{Dev: f.dev, Flags: f.values, Files: f.files, HCL: f.hcl, Format: f.format}
+	return Sources{Dev: f.dev, Flags: f.values, Files: f.files, origins: f.named, HCL: f.hcl, Format: f.format}
 }
 
 // flagValue is a flag that sets a key.

@@ -28,7 +28,7 @@ func load(s Sources, h host) (*Config, error) {
 	}
 	errs := &problems{}
 	files := &reader{format: s.Format, errs: errs}
-	files.read(s.Files)
+	files.read(s.Files, s.origins)
 
 	all := fragment(builtIn, defaults, errs)
 	if s.Dev {

@@ -170,6 +170,8 @@ func TestFileFaults(t *testing.T) {
 	}{
 		{"another extension", Sources{Files: []string{text}}, "a.txt: the name ends neither in .hcl nor in .json; -config-format says which it is"},
 		{"not there", Sources{Files: []string{dir + "/none.hcl"}}, "cannot read configuration: stat " + dir + "/none.hcl: no such file"},
+		{"not there, by a flag", Sources{Files: []string{text, dir + "/none.hcl"}, Format: "json", origins: []string{"-config-file", "-config-dir"}},
+			"flag -config-dir: cannot read configuration: stat " + dir + "/none.hcl: no such file"},
 		{"unknown format", Sources{Format: "yaml"}, `-config-format must be hcl or json, not "yaml"`},
 		{"fragment", Sources{HCL: []string{"", "a ="}}, "-hcl fragment 2:1:4: HCL: expected a value, not the end of the file"},
 	} {
@@ -223,7 +225,7 @@ func TestFlags(t *testing.T) {
 		}
 	}
 	s := flags(t, "-dev", "-config-file", "a", "-config-dir=b", "--config-file=c", "-config-format", "hcl", "-hcl", "x", "-hcl=y")
-	want := Sources{Dev: true, Files: []string{"a", "b", "c"}, HCL: []string{"x", "y"}, Format: "hcl", Flags: File{}}
+	want := Sources{Dev: true, Files: []string{"a", "b", "c"}, origins: []string{"-config-file", "-config-dir", "-config-file"}, HCL: []string{"x", "y"}, Format: "hcl", Flags: File{}}
 	if !reflect.DeepEqual(s, want) {
 		t.Errorf("got %+v, want %+v", s, want)
 	}

@@ -217,6 +217,10 @@ func (r *resolver) mode() {
 	case c.Server && !c.Bootstrap && !r.joins():
 		r.note("server", " = true without bootstrap_expect and retry_join: unless this server was part of a cluster before, it waits until somebody joins it to one")
 	}
+	if c.Dev && !c.Server && !r.joins() {
+		r.note("server", " = false with -dev, and no retry_join: this is a client agent, which answers little until it knows a server, by muster join; "+
+			"without server = false it is a server of its own")
+	}
 	c.Bootstrap = c.Bootstrap && c.Server
 	r.dataDir()
 }
@@ -245,7 +249,7 @@ func (r *resolver) dataDir() {
 	dir := r.text("data_dir")
 	if dir == "" {
 		if !r.out.Dev {
-			r.fail("data_dir", " must be set: the folder where the agent keeps its state (to try it out without one, -dev keeps all in memory)")
+			r.fail("data_dir", " must be set: the folder where the agent keeps its state, as in -data-dir=/var/lib/muster. To try it out without one, muster agent -dev keeps all in memory")
 		}
 		return
 	}

@@ -188,6 +188,48 @@ func TestDevelopment(t *testing.T) {
 	}
 }
 
+func TestClientForDevelopment(t *testing.T) {
+	for text, warned := range map[string]bool{`server = false`: true, `server = false, retry_join = ["192.0.2.1"]`: false, `server = true`: false} {
+		c, err := load(Sources{Dev: true, HCL: []string{text}}, testHost())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(strings.Join(c.Warnings, "\n"), "server = false with -dev, and no retry_join: this is a client agent"); got != warned {
+			t.Errorf("%s: warnings %q", text, c.Warnings)
+		}
+	}
+}
+
+// Who has set nothing at all is told the first thing to set, and nothing else.
+func TestFirstStart(t *testing.T) {
+	for _, addresses := range [][]string{{"192.0.2.1"}, {"10.0.0.1", "10.0.0.2"}} {
+		_, err := resolved(testHost(addresses...))
+		if err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "data_dir must be set") ||
+			!strings.Contains(err.Error(), "-data-dir=") || !strings.Contains(err.Error(), "muster agent -dev") {
+			t.Errorf("with the addresses %q: %v", addresses, err)
+		}
+		for _, text := range []string{`data_dir = "/nowhere/muster"`, `bind_addr = "0.0.0.0"`} {
+			if _, err := resolved(testHost(addresses...), text); err == nil || !strings.Contains(err.Error(), "advertise_addr must be set") {
+				t.Errorf("with the addresses %q and %s: %v", addresses, text, err)
+			}
+		}
+	}
+}
+
+func TestPlace(t *testing.T) {
+	s := flags(t, "-dev", "-data-dir=/nowhere/muster")
+	s.HCL = []string{"log_level = \"warn\""}
+	c, err := load(s, testHost())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{"data_dir": "flag -data-dir", "log_level": "-hcl fragment 1:1:13", "datacenter": "", "pid_file": ""} {
+		if got := c.Place(path); got != want {
+			t.Errorf("%s is from %q, want %q", path, got, want)
+		}
+	}
+}
+
 func TestAdvertise(t *testing.T) {
 	tests := []struct {
 		name      string

@@ -18,6 +18,8 @@ type Sources struct {
 	Flags File
 	// Files are paths of files and folders in the order of the command line.
 	Files []string
+	// origins are the flags that named the files, one for each, if flags did.
+	origins []string
 	// HCL are fragments of HCL.
 	HCL []string
 	// Format is "hcl" or "json" if all files have that format whatever their
@@ -40,10 +42,12 @@ type reader struct {
 }
 
 // read returns all files that the paths name, in order.
-func (r *reader) read(paths []string) {
-	for _, path := range paths {
+func (r *reader) read(paths, origins []string) {
+	for i, path := range paths {
 		info, err := os.Stat(path)
 		switch {
+		case err != nil && i < len(origins):
+			r.errs.append(fmt.Errorf("flag %s: cannot read configuration: %w", origins[i], err))
 		case err != nil:
 			r.errs.append(fmt.Errorf("cannot read configuration: %w", err))
 		case info.IsDir():

@@ -336,9 +336,12 @@ func (m *Mux) refuse(conn net.Conn, h hello, status Status, cause error) {
 	if status != StatusNotServed {
 		level = m.refusalLevel()
 	}
-	m.cfg.Logger.Log(context.Background(), level, "refused a connection", "reason", status.String(), "from", conn.RemoteAddr(), "error", cause,
-		"protocol", h.protocol, "form", h.form, "wanted_node", h.target, "wanted_cluster", clusterText(h.cluster),
-		"cluster", clusterText(m.cfg.Cluster()))
+	args := []any{"reason", status.String(), "from", conn.RemoteAddr(), "protocol", h.protocol, "form", h.form,
+		"wanted_node", h.target, "wanted_cluster", clusterText(h.cluster), "cluster", clusterText(m.cfg.Cluster())}
+	if cause != nil {
+		args = append(args, "error", cause)
+	}
+	m.cfg.Logger.Log(context.Background(), level, "refused a connection", args...)
 	_ = conn.SetDeadline(time.Now().Add(lingerTimeout))
 	if _, err := conn.Write(m.refusal(status)); err != nil {
 		return

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -92,6 +93,47 @@ func TestDial(t *testing.T) {
 			echo(t, m, conn)
 		})
 	}
+}
+
+// A refusal that had no error in it is logged without one.
+func TestRefusalsInTheLog(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &lockedLog{}
+	m := NewMux(MuxConfig{Listener: listener, ID: "a", Cluster: cluster(blue), Logger: slog.New(slog.NewTextHandler(log, nil))})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- m.Run(ctx) }()
+	_, err = dialer(m, green).Dial(ProtocolRaft, "a", 0)
+	cancel()
+	if runErr := <-ended; runErr != nil || !errors.Is(err, &Refusal{Status: StatusWrongCluster}) {
+		t.Errorf("Run: %v, Dial: %v", runErr, err)
+	}
+	if text := log.String(); !strings.Contains(text, "refused a connection") || strings.Contains(text, "error=") || strings.Contains(text, "nil") {
+		t.Errorf("the log says %q", text)
+	}
+}
+
+// lockedLog is a log that is written and read at the same time.
+type lockedLog struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+// Write adds to it.
+func (l *lockedLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+// String is all of it.
+func (l *lockedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 // echo checks that bytes pass both ways between a dialled connection and the
