@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/muster-sd/muster/agent/consensus"
 	"github.com/muster-sd/muster/agent/gossip"
 	"github.com/muster-sd/muster/agent/leader"
 	"github.com/muster-sd/muster/agent/rpc"
@@ -450,32 +451,45 @@ func portOf(address net.Addr) int {
 // would be left could elect nobody, since too many of them do not answer. Those
 // that are dead can always be taken out, which makes it better.
 func (a *Agent) mayRemove(id string) error {
-	progress := a.node.FollowerProgress()
-	left, silent := 0, []string(nil)
-	for _, p := range a.node.Peers() {
-		switch {
-		case p.ID == id && !p.Voter:
-			return nil
-		case p.ID == id || !p.Voter:
-			continue
-		}
-		left++
-		if known, ok := progress[p.ID]; p.ID != a.id && ok {
-			m, _ := a.server(p.ID)
-			// Who leads since a moment ago was not answered yet.
-			answers := known.LastContact < 0 && m.Status == gossip.Alive || known.LastContact >= 0 && known.LastContact < silentFor
-			// One without its memory answers, and counts in no majority.
-			if !answers || known.Fresh {
-				silent = append(silent, a.serverName(p.ID))
-			}
-		}
-	}
+	left, silent := votersWithout(id, a.id, a.node.Peers(), a.node.FollowerProgress(), func(id string) bool {
+		m, _ := a.server(id)
+		return m.Status == gossip.Alive
+	})
 	if left == 0 || left-len(silent) >= quorum(left) {
 		return nil
+	}
+	for i, id := range silent {
+		silent[i] = a.serverName(id)
 	}
 	return &mvcc.Error{Code: mvcc.Invalid, Text: fmt.Sprintf(
 		"cannot remove server %s: of the %d voters that would be left %d answer, and %d are needed to elect a leader. Remove those that do not answer first, or start them: %s",
 		a.serverName(id), left, left-len(silent), quorum(left), strings.Join(silent, ", "))}
+}
+
+// votersWithout counts the voters that would be left without a server, and returns
+// those of them that count in no majority now, as the leader self knows it. There are
+// none if the server has no vote to lose.
+func votersWithout(id, self string, peers []consensus.Peer, progress map[string]consensus.Progress, lives func(id string) bool) (left int, silent []string) {
+	for _, p := range peers {
+		switch {
+		case p.ID == id && !p.Voter:
+			return 0, nil
+		case p.ID == id || !p.Voter:
+			continue
+		}
+		left++
+		known, ok := progress[p.ID]
+		if p.ID == self || !ok {
+			continue
+		}
+		// Who leads since a moment ago was not answered yet.
+		answers := known.LastContact < 0 && lives(p.ID) || known.LastContact >= 0 && known.LastContact < silentFor
+		// One without its memory answers, and counts in no majority.
+		if !answers || known.Fresh {
+			silent = append(silent, p.ID)
+		}
+	}
+	return left, silent
 }
 
 // serverName is the name and the ID of a server.
