@@ -62,9 +62,11 @@ func belongs(own string, servers []string, id string, s *peerStats) error {
 	case slices.ContainsFunc(s.Voters, func(voter string) bool { return voter != id && slices.Contains(servers, voter) }):
 		return nil
 	case s.Cluster != "":
-		return fmt.Errorf("it belongs to cluster %s, this agent to one that has begun and has no leader yet: %w", s.Cluster, errStranger)
+		return fmt.Errorf("it belongs to cluster %s, this agent to one that has no leader now, of the servers %s: %w", s.Cluster, strings.Join(servers, ", "), errStranger)
+	case len(s.Voters) == 0:
+		return fmt.Errorf("it has a log, and does not say of which cluster: %w", errStranger)
 	}
-	return fmt.Errorf("it has begun another cluster, which has no leader yet, with the servers %s: %w", strings.Join(s.Voters, ", "), errStranger)
+	return fmt.Errorf("it belongs to another cluster, which has no leader now, of the servers %s: %w", strings.Join(s.Voters, ", "), errStranger)
 }
 
 // mayAdd asks a server and says why it is no part of this cluster and cannot become

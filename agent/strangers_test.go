@@ -36,13 +36,13 @@ func TestBelongs(t *testing.T) {
 		{"one of another that had to do with ours", "1", ours, peerStats{Cluster: "2", Peers: 2, ServerStats: logged, Voters: []string{"a", "x"}}, "cluster 2"},
 		{"one of another that says no more than that", "1", ours, peerStats{Cluster: "2"}, "cluster 2"},
 		{"one that came back, and was removed meanwhile", "1", ours, peerStats{Peers: 2, ServerStats: logged, Voters: []string{"a", "x"}}, ""},
-		{"one that has just begun alone", "1", ours, peerStats{Peers: 1, ServerStats: leader.ServerStats{LastIndex: 1}, Voters: []string{"x"}}, "with the servers x"},
-		{"one that has begun, by the name of ours", "1", []string{"x"}, peerStats{Peers: 1, ServerStats: logged, Voters: []string{"x"}}, "with the servers x"},
-		{"one with a log and no servers", "1", ours, peerStats{ServerStats: logged}, "begun another cluster"},
+		{"one that has just begun alone", "1", ours, peerStats{Peers: 1, ServerStats: leader.ServerStats{LastIndex: 1}, Voters: []string{"x"}}, "another cluster, which has no leader now, of the servers x"},
+		{"one that has begun, by the name of ours", "1", []string{"x"}, peerStats{Peers: 1, ServerStats: logged, Voters: []string{"x"}}, "another cluster, which has no leader now, of the servers x"},
+		{"one with a log and no servers", "1", ours, peerStats{ServerStats: logged}, "it has a log"},
 		{"both have just begun, together", "", ours, peerStats{Peers: 2, ServerStats: logged, Voters: ours}, ""},
-		{"both have just begun, apart", "", ours, peerStats{Peers: 1, ServerStats: logged, Voters: []string{"x"}}, "with the servers x"},
+		{"both have just begun, apart", "", ours, peerStats{Peers: 1, ServerStats: logged, Voters: []string{"x"}}, "another cluster, which has no leader now, of the servers x"},
 		{"it has heard first that they began", "", ours, peerStats{Cluster: "1", Peers: 2, ServerStats: logged, Voters: ours}, ""},
-		{"this one has just begun, another long ago", "", ours, peerStats{Cluster: "2", Peers: 1, ServerStats: logged, Voters: []string{"x"}}, "cluster 2"},
+		{"this one has just begun, another long ago", "", ours, peerStats{Cluster: "2", Peers: 1, ServerStats: logged, Voters: []string{"x"}}, "cluster 2, this agent to one that has no leader now, of the servers a, b"},
 	} {
 		err := belongs(c.own, c.servers, "x", &c.says)
 		switch {
