@@ -42,6 +42,9 @@ const (
 	// SyncWait is how long a registration waits for the catalog to know of it. It
 	// succeeds in any case.
 	SyncWait = 2 * time.Second
+	// FirstOutputGather is how long the first output of a check waits for that of
+	// others, so that they go in one call. Nobody reads faster.
+	FirstOutputGather = 500 * time.Millisecond
 	// SweepInterval is the pause between two searches for instances that have been
 	// critical for too long.
 	SweepInterval = 30 * time.Second

@@ -106,6 +106,7 @@ type Registry struct {
 	bells    bells
 	waiting  []chan struct{} // closed after the next push
 	syncing  bool            // the syncer runs
+	soon     bool            // it will be woken by wakeSoon
 
 	doubt bool // the catalog turned out to lack what it was thought to have
 
@@ -139,6 +140,9 @@ type localCheck struct {
 	// this process saw it.
 	since time.Time
 	turns []time.Time
+	// spoke is that this process has seen the check say something since it was
+	// registered, be it by a run or by a client.
+	spoke bool
 	// later writes a change of output alone to the catalog, at due; nil if none
 	// waits.
 	later *time.Timer
@@ -372,6 +376,7 @@ func (c *localCheck) inherit(old *localCheck) {
 	row.Status, row.Output = old.row.Status, old.row.Output
 	c.row = &row
 	c.critical, c.since, c.turns = old.critical, old.since, old.turns
+	c.spoke = old.spoke && sameProbe(&old.def, &c.def)
 	c.synced, c.refused = old.synced && old.row.Equal(&row), old.refused
 }
 

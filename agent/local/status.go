@@ -142,7 +142,7 @@ func (r *Registry) startRunner(c *localCheck) {
 }
 
 // publish notes what a check says now. A change of status goes to the catalog
-// at once, one of output alone later.
+// at once, and so does the first output of a check; one of output alone later.
 func (r *Registry) publish(id string, status health.Status, output string) {
 	if r.discard.Load() {
 		output = ""
@@ -165,7 +165,12 @@ func (r *Registry) note(id string, status health.Status, output string) (now *he
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c := r.checks[id]
-	if c == nil || (c.row.Status == status && c.row.Output == output) {
+	if c == nil {
+		return nil, ""
+	}
+	first := !c.spoke
+	c.spoke = true
+	if c.row.Status == status && c.row.Output == output {
 		return nil, ""
 	}
 	before = c.row.Status
@@ -175,7 +180,12 @@ func (r *Registry) note(id string, status health.Status, output string) (now *he
 	c.row = &row
 	r.bells.ring(bell{healthOf, row.ServiceID})
 	if interval := r.cfg.CheckUpdateInterval; !turned && interval > 0 {
-		if c.later == nil {
+		switch {
+		case first:
+			// Until then the catalog has a status and no word why.
+			c.synced = false
+			r.wakeSoon()
+		case c.later == nil:
 			r.holdBack(c, interval/2+rand.N(interval))
 		}
 		return nil, ""
@@ -189,6 +199,21 @@ func (r *Registry) note(id string, status health.Status, output string) (now *he
 	r.turnedBy(c)
 	c.turn(time.Now())
 	return c.row, before
+}
+
+// wakeSoon wakes the syncer once the first output of other checks may have come,
+// too: many are registered together. The lock is held.
+func (r *Registry) wakeSoon() {
+	if r.soon {
+		return
+	}
+	r.soon = true
+	time.AfterFunc(FirstOutputGather, func() {
+		r.mu.Lock()
+		r.soon = false
+		r.mu.Unlock()
+		r.wakeSyncer()
+	})
 }
 
 // turn notes that the status has just changed.
