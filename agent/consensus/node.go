@@ -105,6 +105,7 @@ func Open(cfg Config) (*Node, error) {
 	}))
 	n.watcher.Go(func() { n.watchLeadership(observed) })
 	n.watcher.Go(n.hurryElections)
+	n.watcher.Go(func() { n.transport.commits.run(n.applied.changes, n.stopping) })
 	if replay >= longReplay {
 		n.watcher.Go(func() { n.tidyAfterReplay(last, cfg.faults.freeMemory) })
 	}

@@ -49,8 +49,9 @@ type transport struct {
 	// the vote is on its way to the disk would be answered as if there were none,
 	// and the leader that sent it count on a server that the next one counts on
 	// too. So they wait. It changes, and heartbeats are noted, under voting.
-	voting sync.Mutex
-	vote   chan struct{}
+	voting  sync.Mutex
+	vote    chan struct{}
+	commits *commits
 	// handedOver is the term in which this leader has told another server to
 	// take over, and may have been heard.
 	handedOver atomic.Uint64
@@ -75,6 +76,7 @@ func newTransport(n *Node, logger hclog.Logger, remembers bool) *transport {
 		id: n.cfg.ID, stores: n.stores, lease: n.lease, fresh: n.fresh, wait: n.cfg.timeout(), clock: n.clock,
 		ready: make(chan struct{}), consumer: make(chan raft.RPC), stopping: n.ended,
 	}
+	t.commits = newCommits(t)
 	if !remembers {
 		t.heard.Store(int64(never))
 	}
@@ -362,6 +364,7 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, r
 		return t.heartbeat(id, target, request, response)
 	}
 	sent := t.clock()
+	t.commits.sends(id, target, request)
 	if err := t.NetworkTransport.AppendEntries(id, target, request, response); err != nil {
 		return err
 	}
@@ -435,7 +438,9 @@ func (t *transport) answered(id raft.ServerID, request *raft.AppendEntriesReques
 	}
 	if isHeartbeat(request) {
 		t.lease.heard(request.Term, string(id), sent, true)
+		return nil
 	}
+	t.commits.has(id, request)
 	if len(request.Entries) > 0 {
 		t.lease.matched(request.Term, string(id), sent, request.Entries[len(request.Entries)-1].Index)
 	}
@@ -486,7 +491,7 @@ func (t *transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAd
 		return nil, err
 	}
 	p := &pipeline{
-		AppendPipeline: inner, transport: t, id: id,
+		AppendPipeline: inner, transport: t, id: id, target: target,
 		ready: make(chan raft.AppendFuture), refused: make(chan struct{}), closed: make(chan struct{}),
 	}
 	go p.run()
@@ -498,6 +503,7 @@ type pipeline struct {
 	raft.AppendPipeline
 	transport *transport
 	id        raft.ServerID
+	target    raft.ServerAddress
 	ready     chan raft.AppendFuture
 	refused   chan struct{} // closed when an answer was handed on that is no success
 	once      sync.Once
@@ -559,6 +565,7 @@ func (p *pipeline) AppendEntries(request *raft.AppendEntriesRequest, response *r
 		return nil, errRefused
 	default:
 	}
+	p.transport.commits.sends(p.id, p.target, request)
 	return p.AppendPipeline.AppendEntries(request, response)
 }
 
