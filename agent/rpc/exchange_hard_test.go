@@ -326,3 +326,28 @@ func TestQueueOfClientIsBounded(t *testing.T) {
 		t.Errorf("%d bytes are queued, the limit is %d", queued, MaxQueuedBytes)
 	}
 }
+
+// A server that stops does not wait for a command for longer than it may: once the
+// connection is cut, nobody waits for its answer.
+func TestStopEndsCommands(t *testing.T) {
+	begun := make(chan struct{})
+	n := start(t, handler{apply: func(ctx context.Context, _ *ApplyRequest) ([]byte, error) {
+		close(begun)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}, func(_ *MuxConfig, s *ServerConfig) { s.StopTimeout = time.Second })
+	c := client(t, n, nil)
+	exchanging(t, c)
+	answered := make(chan error, 1)
+	go func() {
+		_, err := c.Apply(t.Context(), "a", &ApplyRequest{Command: []byte("x")})
+		answered <- err
+	}()
+	await(t, "the command", begun)
+	if err := n.stop(); err != nil {
+		t.Error(err)
+	}
+	if err := <-answered; !Lost(err) {
+		t.Errorf("a command whose connection was cut: %v", err)
+	}
+}

@@ -110,7 +110,19 @@ func (s *Server) exchange(conn *serverConn) {
 		x.running.Wait()
 	case <-s.stopping.Done():
 		x.stop()
-		x.running.Wait()
+		ended := make(chan struct{})
+		go func() {
+			x.running.Wait()
+			close(ended)
+		}()
+		select {
+		case <-ended:
+		case <-received: // the connection was cut: nobody waits for commands that take too long
+			cancel()
+			x.abandon()
+			<-ended
+			return
+		}
 		x.sent()
 		// What the client has sent by now is read still, and so it reads all that
 		// was sent to it: a connection that is closed over unread bytes is reset.
