@@ -29,6 +29,9 @@ const (
 	// thinkTime is the longest pause of a client between two requests, and
 	// refusedPause the one after a request that did nothing.
 	thinkTime, refusedPause = 8 * time.Millisecond, 40 * time.Millisecond
+	// finishLimit is how long agents may take, when nothing is wrong any more, until
+	// all can be read at them: a busy machine holds elections without a cause.
+	finishLimit = time.Minute
 	// hashInterval is between two looks at the states of all servers.
 	hashInterval = 250 * time.Millisecond
 )
@@ -211,21 +214,42 @@ func (l *Load) Finish() error {
 	defer l.client.CloseIdleConnections()
 	var errs []error
 	errs = append(errs, l.checkLocal(l.ctx), l.SameState(l.ctx))
+	ctx, cancel := context.WithTimeout(l.ctx, finishLimit)
+	defer cancel()
 	for i, t := range l.targets {
 		w := &worker{load: l, target: t, id: -1 - i}
 		for _, s := range l.slots {
 			for _, key := range s.all() {
-				if o := w.get(s, key, Consistent); o.Outcome != Done {
-					errs = append(errs, fmt.Errorf("%s cannot be read at %s in the end", key, t.Name))
-				}
+				errs = append(errs, until(ctx, func() error {
+					if o := w.get(s, key, Consistent); o.Outcome != Done {
+						return fmt.Errorf("%s cannot be read at %s in the end", key, t.Name)
+					}
+					return nil
+				}))
 			}
 		}
-		errs = append(errs, w.checkKept())
+		errs = append(errs, w.checkKept(ctx))
 	}
 	l.mu.Lock()
 	errs = append(errs, l.odd.err())
 	l.mu.Unlock()
 	return errors.Join(append(errs, l.History.Check())...)
+}
+
+// until does something until it succeeds, at least once.
+func until(ctx context.Context, do func() error) error {
+	tick := time.NewTicker(lookInterval)
+	defer tick.Stop()
+	for {
+		err := do()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
 }
 
 // SameState waits until all servers have one index and one hash. Servers that have
@@ -542,16 +566,19 @@ func (w *worker) registerLocal() Outcome {
 }
 
 // checkKept wants all that was acknowledged and kept to be there, and nothing that
-// was refused.
-func (w *worker) checkKept() error {
-	ctx, cancel := w.limited()
-	defer cancel()
+// was refused, once it can be read.
+func (w *worker) checkKept(ctx context.Context) error {
 	var pairs []struct{ Key, Value string }
 	mode := Consistent
 	if w.target.Server {
 		mode = Stale // what this server itself has
 	}
-	_, _, err := w.load.request(ctx, w.target, http.MethodGet, "/v1/kv/"+w.load.name+"-kept/?recurse&"+mode, nil, &pairs)
+	err := until(ctx, func() error {
+		limited, cancel := w.limited()
+		defer cancel()
+		_, _, err := w.load.request(limited, w.target, http.MethodGet, "/v1/kv/"+w.load.name+"-kept/?recurse&"+mode, nil, &pairs)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("what was kept cannot be read at %s: %w", w.target.Name, err)
 	}
