@@ -202,8 +202,8 @@ func TestWhyOfAnAgentsInstance(t *testing.T) {
 		{"CheckID":"probe","TCP":"127.0.0.1:1","Interval":"1h","Status":"warning","FailuresBeforeCritical":2}]}`)
 	for _, status := range []string{"pass", "fail", "pass"} {
 		put(t, a, "/v1/agent/check/"+status+"/up?note="+status, "")
+		eventually(t, a, "/v1/health/checks/web", func(got answer) bool { return strings.Contains(got.body, `"`+status+`"`) })
 	}
-	eventually(t, a, "/v1/health/checks/web", func(got answer) bool { return strings.Contains(got.body, `"pass"`) })
 	put(t, a, "/v1/agent/check/pass/up?note=again", "")
 	r, _ := why("web/1")
 	if r.Service != "web" || r.ServiceID != "web/1" || r.Agent != "n1" || r.Local == nil || r.Catalog == nil || r.History == nil || r.Catalog.Local != nil {
@@ -251,6 +251,7 @@ func TestWhyOfAnAgentsInstance(t *testing.T) {
 }
 
 func TestWhyOfAFailedNode(t *testing.T) {
+	t.Parallel()
 	c := agenttest.StartCluster(t, 1, 2, agenttest.HCL(`performance { rpc_hold_timeout = "1s" }`))
 	server, lost, asked := c.Servers[0], c.Clients[0], c.Clients[1]
 	put(t, lost, "/v1/agent/service/register", `{"Name":"web","Check":{"CheckID":"up","TTL":"1h"}}`)
