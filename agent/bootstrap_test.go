@@ -40,12 +40,14 @@ func votes(c *agenttest.Cluster, at *agenttest.Agent, t *testing.T, names ...str
 }
 
 func TestMoreServersThanExpectedBeginOneCluster(t *testing.T) {
+	t.Parallel()
 	c := agenttest.StartCluster(t, 4, 0, agenttest.HCL(`bootstrap_expect = 2 autopilot { server_stabilization_time = "300ms" }`))
 	votes(c, c.Leader(), t, "s1", "s2", "s3", "s4")
 	sameState(t, c)
 }
 
 func TestServersThatExpectNothingAreNoDisagreement(t *testing.T) {
+	t.Parallel()
 	log := &buffer{}
 	c := agenttest.StartCluster(t, 2, 0, agenttest.Log(log), agenttest.HCL(`autopilot { server_stabilization_time = "300ms" }`))
 	c.AddServer("s3", agenttest.Log(log))
@@ -69,6 +71,7 @@ func TestServersThatExpectNothingAreNoDisagreement(t *testing.T) {
 // A server in bootstrap mode that lost its data, or was never to be in that mode,
 // begins no cluster of its own beside the one that its addresses lead to.
 func TestBootstrapModeBesideACluster(t *testing.T) {
+	t.Parallel()
 	log := &buffer{}
 	c := agenttest.StartCluster(t, 1, 0, agenttest.HCL(`autopilot { server_stabilization_time = "300ms" }`))
 	if err := writeKey(t, c.Leader(), "key", "kept"); err != nil {

@@ -433,6 +433,7 @@ func (x *trial) run(faults ...chaosFault) {
 }
 
 func TestChaosThreeServers(t *testing.T) {
+	t.Parallel()
 	x := newTrial(t, seedOf(t), 3, 1)
 	x.run(
 		chaosFault{"the leader is cut off", partLeader},
@@ -445,6 +446,7 @@ func TestChaosThreeServers(t *testing.T) {
 }
 
 func TestChaosBadNetwork(t *testing.T) {
+	t.Parallel()
 	x := newTrial(t, seedOf(t), 3, 1)
 	x.run(
 		chaosFault{"a third of all packets is lost", lossy},
@@ -454,7 +456,8 @@ func TestChaosBadNetwork(t *testing.T) {
 }
 
 // A minority that is cut off, with client agents on its side, does nothing; the
-// majority changes who takes part meanwhile.
+// majority changes who takes part meanwhile. It runs alone, since it keeps a processor
+// busy by itself.
 func TestChaosFiveServers(t *testing.T) {
 	x := newTrial(t, seedOf(t), 5, 2)
 	x.run(
@@ -527,6 +530,7 @@ func seedOf(t *testing.T) uint64 {
 // All servers come back at new addresses, two of them at each other's, while a
 // client agent looks for them. They know only where all were before.
 func TestChaosServersSwap(t *testing.T) {
+	t.Parallel()
 	x := newTrial(t, seedOf(t), 3, 1)
 	x.run(chaosFault{"two servers exchange their addresses, and the third has a new one", func(x *trial) {
 		for _, s := range x.Servers {

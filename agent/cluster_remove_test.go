@@ -12,6 +12,7 @@ import (
 
 // A voter is not removed while those that would be left elect nobody; a dead one is.
 func TestRemovingAPeerLeavesAQuorum(t *testing.T) {
+	t.Parallel()
 	c := agenttest.StartCluster(t, 3, 0, agenttest.HCL(`autopilot { cleanup_dead_servers = false } performance { raft_multiplier = 4 }`))
 	dead := c.Followers()[1]
 	if err := dead.Stop(); err != nil {

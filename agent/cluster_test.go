@@ -40,6 +40,7 @@ func readKey(t *testing.T, a *agenttest.Agent, key, query string) (string, error
 }
 
 func TestClusterAnswersEverywhere(t *testing.T) {
+	t.Parallel()
 	c := agenttest.StartCluster(t, 3, 2)
 	for i, writer := range c.Agents() {
 		key, value := fmt.Sprintf("k%d", i), "by "+writer.Name
@@ -98,6 +99,7 @@ func sameState(t *testing.T, c *agenttest.Cluster) {
 }
 
 func TestClusterSurvivesItsLeader(t *testing.T) {
+	t.Parallel()
 	c := agenttest.StartCluster(t, 3, 1)
 	if err := writeKey(t, c.Clients[0], "before", "1"); err != nil {
 		t.Fatal(err)
@@ -123,6 +125,7 @@ func TestClusterSurvivesItsLeader(t *testing.T) {
 }
 
 func TestPartedLeaderAnswersNothing(t *testing.T) {
+	t.Parallel()
 	c := agenttest.StartCluster(t, 3, 0, agenttest.HCL(`performance { rpc_hold_timeout = "1s" }`))
 	old := c.Leader()
 	if err := writeKey(t, old, "key", "old"); err != nil {
@@ -165,6 +168,7 @@ func TestPartedLeaderAnswersNothing(t *testing.T) {
 }
 
 func TestServersMoveWithoutHands(t *testing.T) {
+	t.Parallel()
 	c := agenttest.StartCluster(t, 3, 0)
 	if err := writeKey(t, c.Leader(), "key", "kept"); err != nil {
 		t.Fatal(err)
@@ -189,6 +193,7 @@ func TestServersMoveWithoutHands(t *testing.T) {
 }
 
 func TestWipedServerComesBackWithoutAVote(t *testing.T) {
+	t.Parallel()
 	c := agenttest.StartCluster(t, 3, 0, agenttest.HCL(`autopilot { server_stabilization_time = "300ms" }`))
 	if err := writeKey(t, c.Leader(), "key", "kept"); err != nil {
 		t.Fatal(err)
@@ -228,6 +233,7 @@ func TestWipedServerComesBackWithoutAVote(t *testing.T) {
 }
 
 func TestNewServerJoins(t *testing.T) {
+	t.Parallel()
 	c := agenttest.StartCluster(t, 3, 0, agenttest.HCL(`autopilot { server_stabilization_time = "300ms" }`))
 	fourth := c.AddServer("s4")
 	c.Eventually("it votes", func() error {
@@ -251,6 +257,7 @@ func TestNewServerJoins(t *testing.T) {
 }
 
 func TestClientAnswersWhileServersAreGone(t *testing.T) {
+	t.Parallel()
 	c := agenttest.StartCluster(t, 1, 1)
 	client := c.Clients[0]
 	ctx := t.Context()
@@ -285,6 +292,7 @@ func digSRV(a *agenttest.Agent, name string) error {
 // A leader that learns that its state is another than that of the others hands over
 // and takes theirs, instead of having them take its own.
 func TestLeaderThatDiffersTakesTheOthersState(t *testing.T) {
+	t.Parallel()
 	c := agenttest.StartCluster(t, 3, 0)
 	if err := writeKey(t, c.Leader(), "key", "1"); err != nil {
 		t.Fatal(err)
@@ -316,6 +324,7 @@ func TestLeaderThatDiffersTakesTheOthersState(t *testing.T) {
 }
 
 func TestServerThatDiffersTakesTheLeadersState(t *testing.T) {
+	t.Parallel()
 	log := &buffer{}
 	c := agenttest.StartCluster(t, 3, 0, agenttest.Log(log))
 	if err := writeKey(t, c.Leader(), "key", "1"); err != nil {
@@ -361,6 +370,7 @@ func TestServerThatDiffersTakesTheLeadersState(t *testing.T) {
 // Two clusters do not grow into one, whoever joins whom, and a client agent stays
 // with its own.
 func TestClustersStayApart(t *testing.T) {
+	t.Parallel()
 	log := &buffer{}
 	c := agenttest.StartCluster(t, 1, 1, agenttest.Log(log))
 	other := agenttest.Start(t, agenttest.Name("foreign"))

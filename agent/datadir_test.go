@@ -129,6 +129,7 @@ func TestDataDirectoriesThatAreRefused(t *testing.T) {
 }
 
 func TestDataDirectoryIsForOneAgent(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	d, err := openDataDir(root)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 // An agent whose name is another's writes nothing to the catalog by it, and goes on
 // once the other is gone for good.
 func TestAgentThatIsRefusedWritesNothing(t *testing.T) {
+	t.Parallel()
 	log := &buffer{}
 	service := agenttest.HCL(`service { name = "web" port = 80 }`)
 	c := agenttest.StartCluster(t, 1, 1, service)

@@ -12,6 +12,7 @@ import (
 // Entries that nothing is found with do not keep the others from being tried, and
 // alone they are attempts that fail.
 func TestJoiningWithProviders(t *testing.T) {
+	t.Parallel()
 	log := new(buffer)
 	agenttest.StartCluster(t, 1, 1, agenttest.Log(log), agenttest.HCL(`retry_join = ["provider=nowhere tag=x"]`))
 	if !strings.Contains(log.String(), `[ERROR] agent: Cannot look up addresses to join: error="unknown provider \"nowhere\""`) {

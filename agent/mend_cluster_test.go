@@ -13,6 +13,7 @@ import (
 // A server that is the only one has nobody to take another state from: it says what
 // it found, and goes on.
 func TestLoneServerThatDiffersGoesOn(t *testing.T) {
+	t.Parallel()
 	log := &buffer{}
 	c := agenttest.StartCluster(t, 1, 0, agenttest.Log(log))
 	only := c.Servers[0]

@@ -15,6 +15,7 @@ import (
 // anybody misses it: the client agent moves over to the cluster that it then begins,
 // with all that is registered at it, and says just that.
 func TestReplacedServerKeepsItsClients(t *testing.T) {
+	t.Parallel()
 	c := agenttest.StartCluster(t, 1, 0)
 	var log buffer
 	server, client := c.Servers[0], c.AddClient("c1", agenttest.Log(&log))

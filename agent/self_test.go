@@ -57,6 +57,7 @@ func TestStatsHaveTheKeysThatScriptsRead(t *testing.T) {
 }
 
 func TestStatsOfThePools(t *testing.T) {
+	t.Parallel()
 	c := agenttest.StartCluster(t, 1, 2, agenttest.HCL(`encrypt = "cg8StVXbQJ0gPvMd9o7yrg=="
 		advertise_addr_wan = "203.0.113.7"
 		ports { serf_wan = 9302 }`))

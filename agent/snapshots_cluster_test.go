@@ -26,6 +26,7 @@ func saveArchive(t *testing.T, c *agenttest.Cluster, a *agenttest.Agent) (archiv
 // Every agent saves and restores. An archive of another cluster is restored too, but
 // not without a word.
 func TestArchivesOfThisClusterAndOfAnother(t *testing.T) {
+	t.Parallel()
 	log := &buffer{}
 	c := agenttest.StartCluster(t, 3, 1, agenttest.Log(log))
 	foreign := agenttest.Start(t, agenttest.Name("foreign"))

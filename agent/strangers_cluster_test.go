@@ -88,6 +88,7 @@ func TestStrangerThatNamesNoCluster(t *testing.T) {
 // A server that was taken out of Raft while it was away belongs to the cluster all
 // the same, though it does not know yet which that is: its log has no snapshot.
 func TestRemovedServerIsAddedAgain(t *testing.T) {
+	t.Parallel()
 	c := agenttest.StartCluster(t, 3, 0, agenttest.HCL(`autopilot { cleanup_dead_servers = false server_stabilization_time = "300ms" }`))
 	away := c.Followers()[0]
 	if err := away.Stop(); err != nil {

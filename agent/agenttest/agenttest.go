@@ -1,5 +1,11 @@
 // Package agenttest runs agents inside of tests, on ports that the kernel
 // chooses. Nothing of them is left when the test ends, which is checked.
+//
+// A test of a cluster does little but wait, for elections and for gossip, and so it
+// begins with t.Parallel: its agents share no network, port or folder with those of
+// other tests. Those of one that runs alone are left undisturbed by all others; it is
+// for what a process has only one of, such as its environment and the libraries'
+// metrics, and for whoever measures.
 package agenttest
 
 import (
