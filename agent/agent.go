@@ -386,7 +386,7 @@ func (a *Agent) openEdges() error {
 	if !c.Server {
 		remembered, cancel := context.WithCancel(context.Background())
 		a.undo.push("memory of DNS", func() error { cancel(); return nil })
-		lookup = newRemembering(remembered, a.backend)
+		lookup = newRemembering(remembered, whileReachable{a.backend, a.remote})
 	}
 	a.dns, err = dnsserver.New(dnsserver.Config{
 		Datacenter:  c.Datacenter,

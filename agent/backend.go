@@ -452,7 +452,7 @@ func (b *backend) applyThere(ctx context.Context, data []byte) (state.Result, er
 	if rpc.Unsent(err) {
 		return state.Result{}, &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader: " + err.Error()}
 	}
-	return state.Result{}, uncertain(ctx, err)
+	return state.Result{}, b.remote.uncertain(ctx, id, err)
 }
 
 // livingLeader returns the leader, if it was heard of just now.

@@ -73,6 +73,7 @@ func (a *Agent) openCalls() error {
 	a.undo.push("calls to other agents", a.rpcClient.Close)
 	a.remote = &remote{self: a.id, calls: a.rpcClient, router: a.router, hold: a.config.RPCHoldTimeout}
 	a.remote.follow(a.config)
+	a.router.probe = a.remote.hasLeader
 	a.uploads = &uploads{a: a}
 	a.undo.push("archives under way", a.uploads.close)
 	return nil

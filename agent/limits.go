@@ -123,8 +123,13 @@ const (
 	// nearTrip is how much longer than the shortest round trip, and twice that, a
 	// server's may be that still counts as near.
 	nearTrip = time.Millisecond
-	// avoidFor is how long a server that failed is asked last.
-	avoidFor = 5 * time.Second
+	// avoidFor is how long a server that failed is asked last, at least. Then it is
+	// asked, beside the requests, for something that needs a leader, with probeLimit
+	// for that: it is no time at all, and an election takes less. While it cannot do
+	// it, it is asked last for twice as long each time, up to avoidMost.
+	avoidFor   = 5 * time.Second
+	avoidMost  = 30 * time.Second
+	probeLimit = 2 * time.Second
 	// maxAvoided bounds how many such servers are remembered.
 	maxAvoided = 1024
 	// attendInterval is between two looks at which servers are to miss this agent.
@@ -136,6 +141,11 @@ const (
 	// strangerLimit is how long an agent that never met a server looks for one
 	// before it says so: resolvers give up on DNS after 5 s.
 	strangerLimit = time.Second
+	// reachLook is between two looks whether a DNS query waits for servers of which
+	// none can be reached, and reachLooks how many in a row have to find that: enough
+	// for a round of tries, and well below what resolvers wait.
+	reachLook  = 100 * time.Millisecond
+	reachLooks = 3
 	// clusterLook is between two looks at which cluster this agent belongs to.
 	clusterLook = 500 * time.Millisecond
 	// strangerWait is how long a join waits until it is clear whether both sides are

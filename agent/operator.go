@@ -170,7 +170,7 @@ func (o operator) do(ctx context.Context, dc string, op operation, v any) error 
 		query = append([]byte{callOperate}, query...)
 		if op.changes() {
 			body, err = a.remote.operate(ctx, query)
-			err = op.outcome(ctx, err)
+			err = op.outcome(ctx, a.remote, "", err) // which one was asked is in it
 		} else {
 			var reply rpc.Reply
 			reply, err = a.remote.query(ctx, mvcc.ReadOptions{}, query)
@@ -246,31 +246,31 @@ func (a *Agent) relay(ctx context.Context, op operation) ([]byte, error) {
 	led, cancel := a.backend.whileLeads(ctx, id, operateGrace)
 	defer cancel()
 	out, err := a.remote.call(led, id, append([]byte{callOperate}, query...))
-	return out, op.outcome(ctx, err)
+	return out, op.outcome(ctx, a.remote, id, err)
 }
 
 // outcome is the error of an operation that another server was asked for: one that
 // may have been done says so.
-func (o operation) outcome(ctx context.Context, err error) error {
+func (o operation) outcome(ctx context.Context, r *remote, id string, err error) error {
 	if o.changes() {
-		return uncertainChange(ctx, err)
+		return r.uncertainChange(ctx, id, err)
 	}
 	if err == nil || rpc.Unsent(err) {
 		return err
 	}
-	return uncertain(ctx, err)
+	return r.uncertain(ctx, id, err)
 }
 
 // uncertainChange is the error of a change that another server was asked for, and
 // that goes through a query: a server that stops ends those that are under way.
-func uncertainChange(ctx context.Context, err error) error {
+func (r *remote) uncertainChange(ctx context.Context, id string, err error) error {
 	switch {
 	case err == nil, rpc.Unsent(err):
 		return err
 	case mvcc.CodeOf(err) == mvcc.ShuttingDown:
 		err = fmt.Errorf("it stopped: %s", err) // the kind of its error says too little
 	}
-	return uncertain(ctx, err)
+	return r.uncertain(ctx, id, err)
 }
 
 // undone reports whether an operation that failed was certainly not done, or may be

@@ -3,7 +3,11 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -146,6 +150,155 @@ func TestClientAgentLeavesACutOffServer(t *testing.T) {
 		}
 		if failed > 1 || done != 5-failed {
 			t.Errorf("%d of 5 writes failed, %d were done", failed, done)
+		}
+	})
+}
+
+// A server that is cut off from the leader is not asked again while it is, but
+// beside the requests, and comes back when it has one.
+func TestLeaderlessServerStaysBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pool := twoServers{}
+		r := &remote{hold: testHold, router: newRouter("c", "dc1", pool, time.Now)}
+		r.router.probe = r.hasLeader
+		first := r.router.servers()[0]
+		cut := newCutOff(first)
+		r.calls = cut
+		r.follow(&config.Config{RPCRate: -1})
+		failed := 0
+		for range 600 {
+			if _, err := r.apply(t.Context(), []byte("x")); err != nil {
+				failed++
+			}
+			// What needs no leader is no sign of one.
+			if _, err := r.query(t.Context(), mvcc.ReadOptions{Mode: mvcc.Stale}, []byte("q")); err != nil {
+				t.Fatal(err)
+			}
+			r.router.served(first)
+			time.Sleep(time.Second)
+		}
+		if failed > 1 {
+			t.Errorf("%d of 600 writes failed", failed)
+		}
+		if probes := cut.probes.Load(); probes < 600/60 || probes > 600/20 {
+			t.Errorf("the server was tried %d times in ten minutes", probes)
+		}
+		cut.cut.Store(false)
+		for range 40 {
+			r.servers()
+			time.Sleep(time.Second)
+		}
+		if now := r.servers()[0]; now != first {
+			t.Errorf("%s comes first, and %s has a leader again", now, first)
+		}
+	})
+}
+
+// Who writes while others have waited for long at the same server asks another one.
+func TestWritesLeaveAServerThatHoldsThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &remote{hold: testHold, router: newRouter("c", "dc1", twoServers{}, time.Now)}
+		r.router.probe = r.hasLeader
+		r.calls = newCutOff(r.router.servers()[0])
+		r.follow(&config.Config{RPCRate: -1})
+		const each = 100 * time.Millisecond
+		var failed atomic.Int64
+		var group sync.WaitGroup
+		for range 600 {
+			group.Go(func() {
+				if _, err := r.apply(t.Context(), []byte("x")); err != nil {
+					failed.Add(1)
+				}
+			})
+			time.Sleep(each)
+		}
+		group.Wait()
+		if most := int64(patience/each) + 2; failed.Load() > most {
+			t.Errorf("%d of 600 writes failed, want %d at most", failed.Load(), most)
+		}
+		if n := len(r.router.changes); n != 0 {
+			t.Errorf("changes are counted as under way at %d servers", n)
+		}
+	})
+}
+
+// cutOff reaches two servers of which one has no leader while it is cut off.
+type cutOff struct {
+	which  string
+	cut    atomic.Bool
+	probes atomic.Int64
+}
+
+func newCutOff(which string) *cutOff {
+	c := &cutOff{which: which}
+	c.cut.Store(true)
+	return c
+}
+
+func (c *cutOff) Apply(_ context.Context, to string, _ *rpc.ApplyRequest) ([]byte, error) {
+	if c.cut.Load() && to == c.which {
+		time.Sleep(testHold)
+		return nil, &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}
+	}
+	return state.EncodeResult(state.Result{OK: true})
+}
+
+func (c *cutOff) Query(ctx context.Context, to string, q *rpc.QueryRequest, each func(rpc.Reply) error) error {
+	if c.cut.Load() && to == c.which && q.Options.Mode != mvcc.Stale {
+		c.probes.Add(1)
+		select {
+		case <-time.After(testHold):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		return &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}
+	}
+	return each(rpc.Reply{})
+}
+
+// brokenCaller reaches servers of which one fails as the test says, and counts what
+// it is asked.
+type brokenCaller struct {
+	deafCaller
+	which string
+	err   error
+	asked int
+}
+
+func (c *brokenCaller) Apply(_ context.Context, to string, _ *rpc.ApplyRequest) ([]byte, error) {
+	if to == c.which {
+		c.asked++
+		return nil, c.err
+	}
+	return state.EncodeResult(state.Result{OK: true})
+}
+
+// A change that may have been made is not tried again. Its error says so, in words
+// for people, and the next one goes to another server.
+func TestUncertainWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			err  error
+			says string
+		}{
+			{&rpc.Silence{To: "x", For: 1234 * time.Millisecond}, "server %s has given no sign of life for 1.2s"},
+			{fmt.Errorf("the call to server \"%%s\" ended: %w", context.DeadlineExceeded), "server %s did not answer in time"},
+			{fmt.Errorf("the call ended: %w", context.Canceled), "server %s has not answered, and leads no more or was not heard of for too long"},
+		} {
+			r := &remote{hold: testHold, router: newRouter("c", "dc1", twoServers{}, time.Now)}
+			b := &brokenCaller{which: r.router.servers()[0], err: c.err}
+			r.calls = b
+			r.follow(&config.Config{RPCRate: -1})
+			_, err := r.apply(t.Context(), []byte("x"))
+			want := strings.ReplaceAll(c.says, "%s", b.which) + ": the change may still take effect, so read it back before you repeat it"
+			if mvcc.CodeOf(err) != mvcc.Timeout || err.Error() != want || b.asked != 1 {
+				t.Errorf("after %d tries: %v\nwant: %s", b.asked, err, want)
+			}
+			for range 3 {
+				if _, err := r.apply(t.Context(), []byte("x")); err != nil || b.asked != 1 {
+					t.Errorf("the next write asked it again: %v", err)
+				}
+			}
 		}
 	})
 }

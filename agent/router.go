@@ -2,8 +2,10 @@ package agent
 
 import (
 	"cmp"
+	"context"
 	"hash/fnv"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -25,12 +27,38 @@ type router struct {
 	pool             pool
 	now              func() time.Time
 
+	// probe asks a server for something that needs a leader, and says if it could
+	// not. Nil asks nothing: servers are then avoided for a time and no longer.
+	probe func(ctx context.Context, id string) error
+	// led finds a server that could.
+	led rounds[string]
+
 	mu      sync.Mutex
-	avoided map[string]time.Time // servers that failed, and until when others go first
+	avoided map[string]*avoidance // servers that failed
+	changes map[string]*underWay  // servers that have changes to make
+	doubt   bool                  // the last change that ended was not made, or not for certain
+}
+
+// underWay are the changes that a server was asked for and has not answered.
+type underWay struct {
+	n     int
+	since time.Time // when the first was sent, or one was made last
+}
+
+// avoidance is why and until when other servers go before one.
+type avoidance struct {
+	until time.Time
+	// then is how much longer, if the server cannot do then what needs a leader.
+	then    time.Duration
+	probing bool // that is being found out
+	// leaderless says that it told us so: what needs none is no proof that it can.
+	leaderless bool
 }
 
 func newRouter(self, datacenter string, p pool, now func() time.Time) *router {
-	return &router{self: self, datacenter: datacenter, pool: p, now: now, avoided: map[string]time.Time{}}
+	r := &router{self: self, datacenter: datacenter, pool: p, now: now, avoided: map[string]*avoidance{}, changes: map[string]*underWay{}}
+	r.led.ask = r.findLed
+	return r
 }
 
 // candidate is a server that could be asked.
@@ -80,32 +108,177 @@ func (r *router) metAny() bool {
 	})
 }
 
-// failed puts a server behind the others for a while.
+// name is what people know a server by: its name, or else its ID.
+func (r *router) name(id string) string {
+	for _, m := range r.pool.Members() {
+		if m.ID == id {
+			return m.Name
+		}
+	}
+	return strconv.Quote(id)
+}
+
+// failed puts a server behind the others for a while, and for longer if it then
+// cannot do what needs a leader.
 func (r *router) failed(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.avoided) >= maxAvoided {
-		clear(r.avoided)
-	}
-	r.avoided[id] = r.now().Add(avoidFor)
+	r.avoid(id)
 }
 
-// served takes back what failed did.
+// leaderless puts a server behind the others that said that it has no leader, until
+// it does what needs one.
+func (r *router) leaderless(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.avoid(id).leaderless = true
+}
+
+// avoid puts a server behind the others; r.mu is held.
+func (r *router) avoid(id string) *avoidance {
+	a := r.avoided[id]
+	if a == nil {
+		if len(r.avoided) >= maxAvoided {
+			clear(r.avoided)
+		}
+		a = &avoidance{then: avoidFor}
+		r.avoided[id] = a
+	}
+	a.until = r.now().Add(a.then)
+	return a
+}
+
+// served takes back what failed did: the server answered something.
 func (r *router) served(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.avoided, id)
+	if a := r.avoided[id]; a != nil && !a.leaderless {
+		delete(r.avoided, id)
+	}
 }
 
+// begin notes that a server is asked for a change.
+func (r *router) begin(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.changes[id]
+	if c == nil {
+		c = &underWay{since: r.now()}
+		r.changes[id] = c
+	}
+	c.n++
+}
+
+// end notes that a server is asked for a change no more, and whether it made it: then
+// it has a leader.
+func (r *router) end(id string, made bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.changes[id]
+	if made {
+		delete(r.avoided, id)
+		c.since, r.doubt = r.now(), false
+	}
+	if c.n--; c.n == 0 {
+		delete(r.changes, id)
+	}
+}
+
+// doubts notes that a change was not made, or not for certain: the next server may
+// have no leader either.
+func (r *router) doubts() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.doubt = true
+}
+
+// doubtful reports whether a server is to be asked whether it has a leader before it
+// is asked for a change. One that has none holds changes for long before it says so.
+func (r *router) doubtful(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.probe == nil {
+		return false
+	}
+	c := r.changes[id]
+	return r.doubt || c != nil && r.now().Sub(c.since) > patience
+}
+
+// findLed asks all servers for something that needs a leader, and returns the first
+// that could; none, if that cannot be found out this way. Its error is that of the last
+// that could not.
+func (r *router) findLed(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type asked struct {
+		id  string
+		err error
+	}
+	servers := r.servers()
+	answers := make(chan asked, len(servers))
+	for _, id := range servers {
+		go func() { answers <- asked{id, r.probe(ctx, id)} }()
+	}
+	var last error
+	for range servers {
+		a := <-answers
+		if a.err == nil {
+			return a.id, nil
+		}
+		if !elsewhere(a.err) {
+			return "", nil
+		}
+		last = a.err
+	}
+	return "", last
+}
+
+// suspect puts servers behind the others until it is found out, beside the requests,
+// that they can be asked.
+func (r *router) suspect(ids []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, id := range ids {
+		if r.avoided[id] == nil {
+			r.avoid(id).until = r.now()
+		}
+	}
+}
+
+// avoids reports whether other servers go before one. When that has been so for a
+// while, it is found out, beside the requests, whether it can be asked again.
 func (r *router) avoids(id string, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	until, ok := r.avoided[id]
-	if ok && now.After(until) {
+	a := r.avoided[id]
+	switch {
+	case a == nil:
+		return false
+	case a.probing || !now.After(a.until):
+	case r.probe == nil:
 		delete(r.avoided, id)
 		return false
+	default:
+		a.probing = true
+		go r.tryAgain(id, a)
 	}
-	return ok
+	return true
+}
+
+// tryAgain finds out whether a server can be asked again.
+func (r *router) tryAgain(id string, a *avoidance) {
+	can := r.probe(context.Background(), id) == nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a.probing = false
+	if can {
+		if r.avoided[id] == a {
+			delete(r.avoided, id)
+		}
+		return
+	}
+	a.then = min(2*a.then, avoidMost)
+	a.until = r.now().Add(a.then)
 }
 
 // draw is a number that orders the servers for one agent: the order of rendezvous

@@ -349,7 +349,7 @@ func (a *Agent) restoreThere(ctx context.Context, id string, file spooled) error
 	if rpc.Unsent(err) || mvcc.CodeOf(err) == mvcc.Unknown { // the server may have been started anew
 		return notBegun{err}
 	}
-	return uncertainChange(ctx, err)
+	return a.remote.uncertainChange(ctx, id, err)
 }
 
 // upload sends an archive to a server.

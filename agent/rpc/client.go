@@ -498,6 +498,21 @@ func (c *Client) over(conn *clientConn) bool {
 	return true
 }
 
+// Reachable reports whether a server can be called, as far as is known: the last
+// dial did not fail, and the server is not silent. It tries nothing.
+func (c *Client) Reachable(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l := c.links[id]
+	switch {
+	case l == nil:
+		return true
+	case l.conn != nil:
+		return l.conn.signs.silent.Load() == nil
+	}
+	return l.failed == nil
+}
+
 // Forget closes the connections to a server, with the calls on them. A later
 // call dials again.
 func (c *Client) Forget(id string) {
