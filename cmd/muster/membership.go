@@ -18,7 +18,11 @@ func joinCommand() *command {
 		most:      -1,
 		details: `An address is an IP or a name, with the port of the other agent's gossip or
 without it. Each is tried, and one that answers is enough: its members tell
-the rest. To join at every start, set retry_join instead.`,
+the rest. To join at every start, set retry_join instead.
+
+Two clusters cannot become one: where both agents belong to one already, the
+command says so and fails. To move an agent, stop it and start it with an empty
+data directory.`,
 		examples: []example{
 			{"A cluster that one of two servers is reached of", "muster join 10.0.0.1 10.0.0.2"},
 			{"An agent on another port", "muster join 10.0.0.1:8401"},
