@@ -77,3 +77,28 @@ func TestArchivesOfThisClusterAndOfAnother(t *testing.T) {
 		t.Error("nothing was said of the other cluster")
 	}
 }
+
+// What is no whole archive is refused with a line that says why, and nothing changes.
+func TestBrokenArchivesAreRefused(t *testing.T) {
+	a := agenttest.Start(t, agenttest.Name("one"))
+	do(t, "PUT", a.URL("/v1/kv/key"), "before")
+	// An archive is not to be trimmed, as do does.
+	_, whole, err := a.Do(t.Context(), http.MethodGet, "/v1/snapshot", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	do(t, "PUT", a.URL("/v1/kv/key"), "after")
+	for _, c := range []struct{ archive, want string }{
+		{"", "failed to decompress snapshot: EOF: it is empty: it has 0 bytes"},
+		{whole[:len(whole)-1], fmt.Sprintf("failed to decompress snapshot: unexpected EOF: it is cut short: its %d bytes ", len(whole)-1)},
+		{"a text", "failed to decompress snapshot: gzip: invalid header: it is not an archive of Muster's state: "},
+	} {
+		status, text, err := a.Do(t.Context(), http.MethodPut, "/v1/snapshot", strings.NewReader(c.archive))
+		if err != nil || status != http.StatusInternalServerError || !strings.HasPrefix(text, c.want) || strings.Contains(strings.TrimSpace(text), "\n") {
+			t.Errorf("%d %q %v, want %q", status, text, err, c.want)
+		}
+	}
+	if got := do(t, "GET", a.URL("/v1/kv/key?raw"), "").body; got != "after" {
+		t.Errorf("the key is %q", got)
+	}
+}

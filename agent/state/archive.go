@@ -3,6 +3,7 @@ package state
 import (
 	"archive/tar"
 	"bufio"
+	"compress/flate"
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 )
 
@@ -140,30 +142,101 @@ func addFile(out *tar.Writer, name string, size int64, at time.Time, write func(
 // is nil, and returned as a view. Until it has returned without an error nothing
 // may be done with either.
 func VerifyArchive(r io.Reader, state io.Writer) (ArchiveMeta, *View, error) {
-	packed := bufio.NewReaderSize(r, blockSize)
-	zip, err := gzip.NewReader(packed)
+	size := &counter{}
+	packed := bufio.NewReaderSize(io.TeeReader(r, size), blockSize)
+	zip, err := unzip(packed)
 	if err != nil {
-		return ArchiveMeta{}, nil, fmt.Errorf("%s: %w", textDecompress, err)
+		return ArchiveMeta{}, nil, (&archiveReader{}).explain(err, size.n)
 	}
 	zip.Multistream(false)
 	a := &archiveReader{in: &inflater{r: zip}}
 	a.tar = tar.NewReader(a.in)
 	meta, view, err := a.read(state)
 	if a.in.err != nil {
-		err = a.in.err // it says more than what followed from it
+		err = a.explain(a.in.err, size.n) // it says more than what followed from it
 	}
 	if err != nil {
 		return ArchiveMeta{}, nil, err
 	}
 	if _, err := packed.ReadByte(); !errors.Is(err, io.EOF) {
-		return ArchiveMeta{}, nil, errors.New("damaged archive: something stands behind its end")
+		return ArchiveMeta{}, nil, damaged("something stands behind its end")
 	}
 	return meta, view, nil
 }
 
+// unzip reads the head of a gzip. One that is too short for that is told from what
+// is none.
+func unzip(r *bufio.Reader) (*gzip.Reader, error) {
+	const magic = "\x1f\x8b"
+	if begin, _ := r.Peek(len(magic)); !strings.HasPrefix(magic, string(begin)) {
+		return nil, gzip.ErrHeader
+	}
+	return gzip.NewReader(r)
+}
+
+// ArchiveFault says why an archive cannot be used.
+type ArchiveFault struct {
+	// What is wrong with it, in words that go on from "the archive".
+	What string
+
+	text  string
+	cause error
+}
+
+// Error returns the text that clients are told.
+func (f *ArchiveFault) Error() string { return f.text }
+
+// Unwrap returns what it follows from, or nil.
+func (f *ArchiveFault) Unwrap() error { return f.cause }
+
+func damaged(format string, args ...any) error {
+	err := fmt.Errorf(format, args...)
+	return &ArchiveFault{What: "is damaged: " + err.Error(), text: "damaged archive: " + err.Error(), cause: errors.Unwrap(err)}
+}
+
+func noArchive(format string, args ...any) error {
+	text := fmt.Sprintf("not an archive of Muster's state: "+format, args...)
+	return &ArchiveFault{What: "is " + text, text: "this is " + text}
+}
+
+// explain says in plain words what an error of the decompression comes to, in an
+// archive of which so many bytes were read.
+func (a *archiveReader) explain(err error, size int64) error {
+	var corrupt flate.CorruptInputError
+	f := &ArchiveFault{cause: err}
+	switch {
+	case size == 0 && errors.Is(err, io.EOF):
+		f.What = "is empty: it has 0 bytes"
+	case errors.Is(err, gzip.ErrHeader) && a.in == nil:
+		f.What = "is not an archive of Muster's state: it does not begin as a gzip does"
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		f.What = fmt.Sprintf("is cut short: its %d bytes %s", size, a.reached())
+	case errors.As(err, &corrupt):
+		f.What = fmt.Sprintf("is damaged: what is compressed in it makes no sense at byte %d", int64(corrupt))
+	case errors.Is(err, gzip.ErrChecksum):
+		f.What = "is damaged: the checksum of what is compressed in it does not hold"
+	default: // it could not be read
+		return fmt.Errorf("%s: %w", textDecompress, err)
+	}
+	f.text = fmt.Sprintf("%s: %v: it %s", textDecompress, err, f.What)
+	return f
+}
+
+// reached says how far the bytes of an archive go.
+func (a *archiveReader) reached() string {
+	switch {
+	case a.file == "":
+		return "end before its " + archiveMeta
+	case a.got.n < a.size:
+		return fmt.Sprintf("hold %d of the %d bytes of its %s", a.got.n, a.size, a.file)
+	default:
+		return "end behind its " + a.file + ", without the end of the gzip"
+	}
+}
+
 // PeekArchive reads what an archive says of itself, and checks nothing of it.
 func PeekArchive(r io.Reader) (ArchiveMeta, error) {
-	zip, err := gzip.NewReader(bufio.NewReaderSize(r, blockSize))
+	zip, err := unzip(bufio.NewReaderSize(r, blockSize))
 	if err != nil {
 		return ArchiveMeta{}, fmt.Errorf("%s: %w", textDecompress, err)
 	}
@@ -175,10 +248,13 @@ func PeekArchive(r io.Reader) (ArchiveMeta, error) {
 	}
 	var meta ArchiveMeta
 	if err := json.Unmarshal(head, &meta); err != nil {
-		return ArchiveMeta{}, fmt.Errorf("damaged archive: cannot read its %s: %w", archiveMeta, err)
+		return ArchiveMeta{}, damaged("cannot read its %s: %w", archiveMeta, err)
 	}
 	return meta, nil
 }
+
+// textDamagedState begins the errors of a state that does not hold together.
+const textDamagedState = "damaged snapshot: "
 
 // textDecompress begins the error of what is no gzip, or is cut off or damaged.
 // Clients know the text.
@@ -193,7 +269,6 @@ type inflater struct {
 func (i *inflater) Read(b []byte) (int, error) {
 	n, err := i.r.Read(b)
 	if err != nil && !errors.Is(err, io.EOF) {
-		err = fmt.Errorf("%s: %w", textDecompress, err)
 		i.err = err
 	}
 	return n, err
@@ -203,6 +278,17 @@ func (i *inflater) Read(b []byte) (int, error) {
 type archiveReader struct {
 	in  *inflater
 	tar *tar.Reader
+
+	file string  // that was reached
+	size int64   // of it
+	got  counter // what was read of it
+}
+
+// Read reads of the file that was reached.
+func (a *archiveReader) Read(b []byte) (int, error) {
+	n, err := a.tar.Read(b)
+	a.got.n += int64(n)
+	return n, err
 }
 
 func (a *archiveReader) read(state io.Writer) (ArchiveMeta, *View, error) {
@@ -212,7 +298,7 @@ func (a *archiveReader) read(state io.Writer) (ArchiveMeta, *View, error) {
 		return meta, nil, err
 	}
 	if err := json.Unmarshal(head, &meta); err != nil {
-		return meta, nil, fmt.Errorf("damaged archive: cannot read its %s: %w", archiveMeta, err)
+		return meta, nil, damaged("cannot read its %s: %w", archiveMeta, err)
 	}
 	if meta.Version != archiveVersion {
 		return meta, nil, fmt.Errorf("an archive of version %d cannot be read: this program knows version %d", meta.Version, archiveVersion)
@@ -226,7 +312,7 @@ func (a *archiveReader) read(state io.Writer) (ArchiveMeta, *View, error) {
 		return meta, nil, err
 	}
 	if want := sumLine(sha256.Sum256(head), archiveMeta) + sumLine(sum, archiveState); string(sums) != want {
-		return meta, nil, fmt.Errorf("damaged archive: its files are not those of its %s, which should be\n%s", archiveSums, want)
+		return meta, nil, damaged("its files are not those of its %s", archiveSums)
 	}
 	return meta, view, a.end()
 }
@@ -239,7 +325,7 @@ func (a *archiveReader) state(meta ArchiveMeta, state io.Writer) (*View, [sha256
 		return nil, none, err
 	}
 	if size != meta.Size {
-		return nil, none, fmt.Errorf("damaged archive: its %s is %d bytes instead of the %d that its %s says", archiveState, size, meta.Size, archiveMeta)
+		return nil, none, damaged("its %s is %d bytes instead of the %d that its %s says", archiveState, size, meta.Size, archiveMeta)
 	}
 	sum := sha256.New()
 	var out io.Writer = sum
@@ -247,22 +333,26 @@ func (a *archiveReader) state(meta ArchiveMeta, state io.Writer) (*View, [sha256
 	if state != nil {
 		out = io.MultiWriter(sum, kept)
 	}
-	view, err := ReadSnapshot(io.TeeReader(a.tar, out))
+	view, err := ReadSnapshot(io.TeeReader(a, out))
 	if kept.err != nil {
 		return nil, none, fmt.Errorf("cannot keep the state of an archive: %w", kept.err)
 	}
 	if err != nil {
-		return nil, none, err
+		what := "has no state that can be read: " + err.Error()
+		if why, ok := strings.CutPrefix(err.Error(), textDamagedState); ok {
+			what = "is damaged: in its " + archiveState + ", " + why
+		}
+		return nil, none, &ArchiveFault{What: what, text: err.Error(), cause: err}
 	}
 	cluster := view.Cluster()
 	switch {
 	case meta.Index < view.Index:
 		// The log would go on below what the state holds.
-		return nil, none, fmt.Errorf("damaged archive: its %s says index %d, and its state stands at %d", archiveMeta, meta.Index, view.Index)
+		return nil, none, damaged("its %s says index %d, and its state stands at %d", archiveMeta, meta.Index, view.Index)
 	case meta.Cluster != hex.EncodeToString(cluster[:]):
-		return nil, none, fmt.Errorf("damaged archive: its %s names the cluster %s, and its state %x", archiveMeta, meta.Cluster, cluster)
+		return nil, none, damaged("its %s names the cluster %s, and its state %x", archiveMeta, meta.Cluster, cluster)
 	case meta.StateHash != view.sum.String():
-		return nil, none, fmt.Errorf("damaged archive: its %s names the state hash %s, and its state has %s", archiveMeta, meta.StateHash, view.sum)
+		return nil, none, damaged("its %s names the state hash %s, and its state has %s", archiveMeta, meta.StateHash, view.sum)
 	}
 	return view, [sha256.Size]byte(sum.Sum(nil)), nil
 }
@@ -284,16 +374,19 @@ func (a *archiveReader) next(name string, limit int64) (int64, error) {
 	head, err := a.tar.Next()
 	switch {
 	case errors.Is(err, io.EOF):
-		return 0, fmt.Errorf("damaged archive: it ends before its %s", name)
+		return 0, damaged("it ends before its %s", name)
+	case err != nil && a.file == "":
+		return 0, noArchive("what is compressed in it is no tar that begins with %s", name)
 	case err != nil:
-		return 0, fmt.Errorf("damaged archive: before its %s: %w", name, err)
+		return 0, damaged("before its %s: %w", name, err)
 	case head.Name != name:
-		return 0, fmt.Errorf("this is not an archive of Muster's state: %q stands where %s is expected", head.Name, name)
+		return 0, noArchive("%q stands where %s is expected", head.Name, name)
 	case head.Typeflag != tar.TypeReg:
-		return 0, fmt.Errorf("this is not an archive of Muster's state: its %s is no plain file", name)
+		return 0, noArchive("its %s is no plain file", name)
 	case head.Size > limit:
 		return 0, fmt.Errorf("the %s of an archive is %d bytes, which exceeds the limit of %d", name, head.Size, limit)
 	}
+	a.file, a.size, a.got = name, head.Size, counter{}
 	return head.Size, nil
 }
 
@@ -302,9 +395,9 @@ func (a *archiveReader) small(name string, limit int64) ([]byte, error) {
 	if _, err := a.next(name, limit); err != nil {
 		return nil, err
 	}
-	b, err := io.ReadAll(a.tar)
+	b, err := io.ReadAll(a)
 	if err != nil {
-		return nil, fmt.Errorf("damaged archive: in its %s: %w", name, err)
+		return nil, damaged("in its %s: %w", name, err)
 	}
 	return b, nil
 }
@@ -313,17 +406,17 @@ func (a *archiveReader) small(name string, limit int64) ([]byte, error) {
 func (a *archiveReader) end() error {
 	head, err := a.tar.Next()
 	if err == nil {
-		return fmt.Errorf("damaged archive: %q stands behind its %s", head.Name, archiveSums)
+		return damaged("%q stands behind its %s", head.Name, archiveSums)
 	}
 	if !errors.Is(err, io.EOF) {
-		return fmt.Errorf("damaged archive: behind its %s: %w", archiveSums, err)
+		return damaged("behind its %s: %w", archiveSums, err)
 	}
 	n, err := io.Copy(io.Discard, io.LimitReader(a.in, maxArchiveTail+1))
 	if err != nil {
 		return err
 	}
 	if n > maxArchiveTail {
-		return fmt.Errorf("damaged archive: more than %d bytes stand behind its last file", maxArchiveTail)
+		return damaged("more than %d bytes stand behind its last file", maxArchiveTail)
 	}
 	return nil
 }

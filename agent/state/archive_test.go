@@ -6,10 +6,12 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"reflect"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/muster-sd/muster/kv"
 )
@@ -85,6 +87,14 @@ func TestDamagedArchiveIsNeverRead(t *testing.T) {
 		}
 		_, _, err = VerifyArchive(bytes.NewReader(whole[:i]), nil)
 		if err == nil || !strings.HasPrefix(err.Error(), "failed to decompress snapshot: ") {
+			t.Errorf("an archive cut off after %d bytes: %v", i, err)
+		}
+		words := fmt.Sprintf("is cut short: its %d bytes ", i)
+		if i == 0 {
+			words = "is empty: it has 0 bytes"
+		}
+		var fault *ArchiveFault
+		if !errors.As(err, &fault) || !strings.HasPrefix(fault.What, words) || !strings.HasSuffix(err.Error(), ": it "+fault.What) {
 			t.Errorf("an archive cut off after %d bytes: %v", i, err)
 		}
 	}
@@ -234,6 +244,86 @@ func TestArchivesThatAreRefused(t *testing.T) {
 			t.Errorf("%q: %v", b, err)
 		}
 	}
+}
+
+// What is wrong with a file is told in one line that anybody understands, and how far
+// one goes that was cut short.
+func TestArchiveFaults(t *testing.T) {
+	v := goldenView(t)
+	whole := archived(t, v)
+	files := unpacked(t, whole)
+	flip := func(i int) []byte {
+		b := bytes.Clone(whole)
+		b[i] ^= 0xff
+		return b
+	}
+	// Without compression a file can be cut where it is wanted.
+	var plain bytes.Buffer
+	zip, err := gzip.NewWriterLevel(&plain, gzip.NoCompression)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := gzip.NewReader(bytes.NewReader(whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(zip, all); err != nil {
+		t.Fatal(err)
+	}
+	if err := zip.Close(); err != nil {
+		t.Fatal(err)
+	}
+	const head, fill = 10 + 5, 512 // of the gzip with its first block, and of a tar
+	meta := head + fill + len(files[0].body)
+	state := head + fill + (len(files[0].body)+fill-1)/fill*fill + fill
+	for name, c := range map[string]struct {
+		content []byte
+		want    string
+	}{
+		"empty":            {nil, "is empty: it has 0 bytes"},
+		"one byte":         {whole[:1], "is cut short: its 1 bytes end before its meta.json"},
+		"in the meta":      {plain.Bytes()[:meta-10], fmt.Sprintf("is cut short: its %d bytes hold %d of the %d bytes of its meta.json", meta-10, len(files[0].body)-10, len(files[0].body))},
+		"in the state":     {plain.Bytes()[:state+100], fmt.Sprintf("is cut short: its %d bytes hold 100 of the %d bytes of its state.bin", state+100, len(files[1].body))},
+		"without an end":   {whole[:len(whole)-1], fmt.Sprintf("is cut short: its %d bytes end behind its SHA256SUMS", len(whole)-1)},
+		"one other byte":   {[]byte("x"), "is not an archive of Muster's state: it does not begin as a gzip does"},
+		"text":             {[]byte("this is no archive"), "is not an archive of Muster's state: it does not begin as a gzip does"},
+		"text in a gzip":   {zipped(t, []byte("this is no archive")), "is not an archive of Muster's state: what is compressed in it is no tar that begins with meta.json"},
+		"another tar":      {packed(t, []file{{name: "x", body: "y"}}, 0), `is not an archive of Muster's state: "x" stands where meta.json is expected`},
+		"a flipped sum":    {flip(len(whole) - 6), "is damaged: the checksum of what is compressed in it does not hold"},
+		"a flipped block":  {flip(10), "is damaged: what is compressed in it makes no sense at byte "},
+		"more at its end":  {append(bytes.Clone(whole), 0), "is damaged: something stands behind its end"},
+		"a flipped state":  {packed(t, []file{files[0], {name: archiveState, body: bent(files[1].body)}, files[2]}, 0), "is damaged: in its state.bin, "},
+		"a flipped sum, 2": {packed(t, []file{files[0], files[1], {name: archiveSums, body: bent(files[2].body)}}, 0), "is damaged: its files are not those of its SHA256SUMS"},
+	} {
+		_, _, err := VerifyArchive(bytes.NewReader(c.content), nil)
+		var fault *ArchiveFault
+		if !errors.As(err, &fault) || !strings.HasPrefix(fault.What, c.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %q, want that it %s", name, err, c.want)
+		}
+	}
+	if _, _, err := VerifyArchive(iotest.ErrReader(errors.New("a bad disk")), nil); err == nil || !strings.Contains(err.Error(), "a bad disk") || strings.Contains(err.Error(), "empty") {
+		t.Errorf("what cannot be read: %v", err)
+	}
+}
+
+// bent is a text with a bit changed in its middle.
+func bent(s string) string {
+	b := []byte(s)
+	b[len(b)/2] ^= 1
+	return string(b)
+}
+
+func zipped(tb testing.TB, content []byte) []byte {
+	tb.Helper()
+	var b bytes.Buffer
+	zip := gzip.NewWriter(&b)
+	if _, err := zip.Write(content); err != nil {
+		tb.Fatal(err)
+	}
+	if err := zip.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	return b.Bytes()
 }
 
 func TestRehomeKeepsAllButTheClusterID(t *testing.T) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -13,7 +14,7 @@ import (
 )
 
 // damagedHint is what to do about an archive that is not whole.
-const damagedHint = "nothing in it can be trusted, and servers refuse to restore from it; take an earlier one, " +
+const damagedHint = "Servers refuse to restore from it: take an earlier one, " +
 	"or save anew from a server that still runs (muster snapshot save -stale)"
 
 // readArchive reads a whole archive and checks it.
@@ -25,7 +26,12 @@ func readArchive(path string) (state.ArchiveMeta, *state.View, error) {
 	defer file.Close()
 	meta, view, err := state.VerifyArchive(file, nil)
 	if err != nil {
-		return meta, nil, fmt.Errorf("the snapshot %s is damaged, or none of Muster's: %w: %s", path, err, damagedHint)
+		what := "cannot be used: " + err.Error()
+		var fault *state.ArchiveFault
+		if errors.As(err, &fault) {
+			what = fault.What
+		}
+		return meta, nil, fmt.Errorf("the snapshot %s %s. %s", path, what, damagedHint)
 	}
 	return meta, view, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -241,10 +242,22 @@ func TestSnapshotDamaged(t *testing.T) {
 	whole := archiveOf(t, "a", "b")
 	flipped := bytes.Clone(whole)
 	flipped[len(flipped)/2] ^= 1
-	for name, content := range map[string][]byte{"cut": whole[:len(whole)-9], "flipped": flipped, "empty": nil, "text": []byte("no archive")} {
-		file := newFile(t, name, content)
+	for name, c := range map[string]struct {
+		content []byte
+		want    string
+	}{
+		"cut":     {whole[:len(whole)-9], fmt.Sprintf("is cut short: its %d bytes ", len(whole)-9)},
+		"flipped": {flipped, ""},
+		"empty":   {nil, "is empty: it has 0 bytes. "},
+		"text":    {[]byte("no archive"), "is not an archive of Muster's state: it does not begin as a gzip does. "},
+	} {
+		file := newFile(t, name, c.content)
 		for _, command := range []string{"inspect", "decode"} {
-			runLine("", "snapshot", command, file).check(t, expectation{err: "take an earlier one", code: 1})
+			got := runLine("", "snapshot", command, file)
+			got.check(t, expectation{err: "take an earlier one", code: 1})
+			if strings.Count(got.err, "\n") != 1 || !strings.HasPrefix(got.err, "Error: the snapshot "+file+" "+c.want) {
+				t.Errorf("%s says %q of one that %s", command, got.err, c.want)
+			}
 		}
 	}
 }
