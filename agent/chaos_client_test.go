@@ -11,6 +11,7 @@ import (
 // A server that says nothing at all is not the end of a client agent's reads:
 // others are asked within the hold time, and next time they are asked first.
 func TestClientAsksAnotherThanSilentServers(t *testing.T) {
+	t.Parallel()
 	c := agenttest.StartCluster(t, 3, 1)
 	client := c.Clients[0]
 	if err := writeKey(t, client, "key", "1"); err != nil {
