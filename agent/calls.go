@@ -97,12 +97,18 @@ func (c calls) Query(ctx context.Context, r *rpc.QueryRequest, send func(rpc.Rep
 	return send(reply)
 }
 
+// stampOf is what other agents know an answer by. Another run of this server counts
+// its lines from the same number.
+func (c calls) stampOf(meta mvcc.Meta) rpc.Stamp {
+	return rpc.Stamp{Index: meta.Index, Line: meta.Line + c.a.encoded.thisRun()}
+}
+
 // reply makes the reply of an answer.
 func (c calls) reply(r *rpc.QueryRequest, q, value any, meta mvcc.Meta) (rpc.Reply, error) {
+	stamp := c.stampOf(meta)
 	sent := meta
-	// Another run of this server counts its lines from the same number.
-	sent.Line += c.a.encoded.thisRun()
-	if (rpc.Stamp{Index: sent.Index, Line: sent.Line}) == r.Have {
+	sent.Line = stamp.Line
+	if stamp == r.Have {
 		return rpc.Reply{Meta: sent, Same: true}, nil
 	}
 	body, err := c.a.encoded.answer(r.Query, q, meta, value)

@@ -37,24 +37,34 @@ func (c calls) Quick(r *rpc.QueryRequest) (rpc.Reply, rpc.Pace) {
 	return c.look(r, meta, view)
 }
 
-// look answers a query from a view if that costs next to nothing: one value, or what
-// was asked before.
+// look answers a query from a view if that costs next to nothing: one entry, or a
+// list that was encoded before, or that the asker has.
 func (c calls) look(r *rpc.QueryRequest, meta mvcc.Meta, view *state.View) (rpc.Reply, rpc.Pace) {
 	q, err := state.DecodeQuery(r.Query)
 	if err != nil {
 		return rpc.Reply{}, rpc.Alone
 	}
-	var a state.Answer
-	if _, ok := q.(*kv.Get); ok {
-		a, err = view.Answer(q, nil)
-	} else if a, ok = c.a.backend.memo.recall(view, q); !ok {
-		return rpc.Reply{}, rpc.Alone
+	if get, ok := q.(*kv.Get); ok {
+		a, err := view.Answer(get, nil)
+		if err != nil {
+			return rpc.Reply{}, rpc.Alone
+		}
+		meta.Index, meta.Line = a.Index, view.Line()
+		return c.quickReply(r, q, a.Value, meta)
 	}
-	if err != nil {
+	a, ok := c.a.backend.memo.recall(view, q)
+	if !ok {
 		return rpc.Reply{}, rpc.Alone
 	}
 	meta.Index, meta.Line = a.Index, view.Line()
-	reply, err := c.reply(r, q, a.Value, meta)
+	if _, ok := c.a.encoded.of(r.Query, meta); !ok && c.stampOf(meta) != r.Have {
+		return rpc.Reply{}, rpc.Alone // a long list is not encoded while others wait
+	}
+	return c.quickReply(r, q, a.Value, meta)
+}
+
+func (c calls) quickReply(r *rpc.QueryRequest, q, value any, meta mvcc.Meta) (rpc.Reply, rpc.Pace) {
+	reply, err := c.reply(r, q, value, meta)
 	if err != nil {
 		return rpc.Reply{}, rpc.Alone
 	}

@@ -76,6 +76,7 @@ func TestClusterAnswersEverywhere(t *testing.T) {
 			t.Errorf("%s names the leader %q: %v", a.Name, leader, err)
 		}
 	}
+	manyReadAtOnce(t, c.Agents())
 	sameState(t, c)
 }
 

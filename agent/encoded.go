@@ -29,17 +29,22 @@ func (e *encodedAnswers) answer(query []byte, q any, meta mvcc.Meta, value any) 
 	if _, ok := memoKey(q); !ok || len(query) > maxMemoKey {
 		return state.EncodeAnswer(value)
 	}
-	e.mu.Lock()
-	k, ok := e.kept[string(query)]
-	e.mu.Unlock()
-	if ok && k.index == meta.Index && k.line == meta.Line {
-		return k.body, nil
+	if body, ok := e.of(query, meta); ok {
+		return body, nil
 	}
 	body, err := state.EncodeAnswer(value)
 	if err == nil && len(body) <= maxEncodedAnswer {
 		e.keep(string(query), encodedAnswer{meta.Index, meta.Line, body})
 	}
 	return body, err
+}
+
+// of returns an answer that was encoded before, if it is still true.
+func (e *encodedAnswers) of(query []byte, meta mvcc.Meta) ([]byte, bool) {
+	e.mu.Lock()
+	k, ok := e.kept[string(query)]
+	e.mu.Unlock()
+	return k.body, ok && k.index == meta.Index && k.line == meta.Line
 }
 
 // thisRun is a number that another run of this agent has not.
