@@ -184,6 +184,9 @@ func (x *trial) forget(s *agenttest.Agent, stopped map[*agenttest.Agent]bool, fo
 		x.stop(s, stopped)
 	}
 	s.Wipe()
+	x.load.Pause() // until whoever was answered has said so
+	x.load.Lost(s.Name)
+	x.load.Resume()
 	x.rerun(s)
 	delete(stopped, s)
 	return "wipe " + s.Name
