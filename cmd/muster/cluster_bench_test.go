@@ -23,8 +23,8 @@ const (
 	// how long each: the system shows processor time in hundredths of a second.
 	turns    = 5
 	turnTime = time.Second
-	// askers is how many clients ask at once.
-	askers = 16
+	// fewAskers and manyAskers are how many clients ask at once.
+	fewAskers, manyAskers = 16, 64
 	// askLimit bounds one question.
 	askLimit = 20 * time.Second
 )
@@ -37,9 +37,9 @@ type question struct {
 	reply []byte // of DNS
 }
 
-// asking opens connections to an address and returns a run of some time on them,
-// which says how often was asked. The texts go round among the connections.
-func asking(b *testing.B, network, address string, texts ...[]byte) func(time.Duration) int {
+// asking opens so many connections to an address and returns a run of some time on
+// them, which says how often was asked. The texts go round among the connections.
+func asking(b *testing.B, askers int, network, address string, texts ...[]byte) func(time.Duration) int {
 	b.Helper()
 	var all []*question
 	for i := range askers {
@@ -231,7 +231,7 @@ func benchFleet(b *testing.B) (f *fleet, leader *vessel) {
 		}
 	}
 	put("/v1/kv/bench", strings.Repeat("v", 256))
-	for i := range askers {
+	for i := range manyAskers {
 		put(fmt.Sprintf("/v1/kv/bench/%d", i), strings.Repeat("v", 256))
 	}
 	for _, instances := range []int{3, 50} {
@@ -250,7 +250,7 @@ func everyTarget(pattern string) (texts [][]byte) {
 	if !strings.Contains(pattern, "%d") {
 		return [][]byte{getting(pattern)}
 	}
-	for i := range askers {
+	for i := range manyAskers {
 		texts = append(texts, getting(fmt.Sprintf(pattern, i)))
 	}
 	return texts
@@ -259,49 +259,59 @@ func everyTarget(pattern string) (texts [][]byte) {
 // BenchmarkClusterReads reads by default consistency from the leader, from a
 // follower, from all servers and from a client agent, in turns, and says what one
 // read takes of the processes of the cluster. CPU of a kind of read is the median
-// of its turns.
+// of its turns. Shares are of what a read takes of the leader that answers itself,
+// and leave out what the processes spend when nobody asks them anything.
 func BenchmarkClusterReads(b *testing.B) {
 	f, leader := benchFleet(b)
-	follower, client := f.followers(leader)[0], f.clients[0]
 	for _, c := range []struct{ name, target string }{
 		{"key", "/v1/kv/bench"},
 		{"keys", "/v1/kv/bench/%d"}, // each who asks has his own
 		{"health-3", "/v1/health/service/of3?passing"},
 		{"health-50", "/v1/health/service/of50?passing"},
 	} {
-		b.Run(c.name, func(b *testing.B) {
-			to := func(v *vessel) func(time.Duration) int {
-				return asking(b, "tcp", v.settings.address(), everyTarget(c.target)...)
-			}
-			var three []func(time.Duration) int
-			for _, v := range f.servers {
-				three = append(three, to(v))
-			}
-			for b.Loop() {
-				got := f.compared(b, idling, to(leader), to(follower), together(three...), to(client))
-				idle, own, followed, shared, asked := got[0], got[1], got[2], got[3], got[4]
-				ofLeader := func(t turn) float64 { return t.of(leader) }
-				ofAll := func(t turn) float64 { return t.of(f.all()...) }
-				direct := middle(own, ofLeader)
-				// What the leader spends on being the leader is no part of any read.
-				without := func(t turn) float64 { return t.of(leader) - middle(idle, ofLeader)/t.rate }
-				b.ReportMetric(middle(idle, ofLeader)/1e6, "leader-idle-cpu-ms/s")
-				b.ReportMetric(direct, "leader-cpu-ns/read")
-				b.ReportMetric(middle(followed, ofLeader), "leader-cpu-ns/followed-read")
-				b.ReportMetric(middle(followed, without)/middle(own, without), "leader-share")
-				b.ReportMetric(middle(followed, ofLeader)/direct, "leader-share-with-idle")
-				b.ReportMetric(middle(followed, func(t turn) float64 { return t.of(follower) }), "follower-cpu-ns/read")
-				b.ReportMetric(middle(own, rateOf), "leader-reads/s")
-				b.ReportMetric(middle(followed, rateOf), "follower-reads/s")
-				b.ReportMetric(middle(shared, rateOf), "three-reads/s")
-				b.ReportMetric(middle(asked, rateOf), "client-reads/s")
-				b.ReportMetric(middle(asked, ofAll), "client-all-cpu-ns/read")
-				b.ReportMetric(middle(asked, func(t turn) float64 { return t.of(client) }), "client-cpu-ns/read")
-				b.ReportMetric(middle(asked, ofAll)/direct, "client-of-own")
-			}
-		})
+		for _, askers := range []int{fewAskers, manyAskers} {
+			b.Run(fmt.Sprint(c.name, "/", askers), func(b *testing.B) {
+				for b.Loop() {
+					f.benchReads(b, leader, askers, everyTarget(c.target))
+				}
+			})
+		}
 	}
 	f.mustLead(b, leader)
+}
+
+func (f *fleet) benchReads(b *testing.B, leader *vessel, askers int, texts [][]byte) {
+	follower, client := f.followers(leader)[0], f.clients[0]
+	to := func(v *vessel) func(time.Duration) int {
+		return asking(b, askers, "tcp", v.settings.address(), texts...)
+	}
+	var three []func(time.Duration) int
+	for _, v := range f.servers {
+		three = append(three, to(v))
+	}
+	got := f.compared(b, idling, to(leader), to(follower), together(three...), to(client))
+	idle, own, followed, shared, asked := got[0], got[1], got[2], got[3], got[4]
+	spent := func(turns []turn, by ...*vessel) float64 {
+		return middle(turns, func(t turn) float64 { return t.of(by...) })
+	}
+	// What a process spends on being there is no part of any read.
+	busy := func(turns []turn, by ...*vessel) float64 {
+		return middle(turns, func(t turn) float64 { return t.of(by...) - spent(idle, by...)/t.rate })
+	}
+	b.ReportMetric(spent(idle, leader)/1e6, "leader-idle-cpu-ms/s")
+	b.ReportMetric(spent(idle, f.all()...)/1e6, "all-idle-cpu-ms/s")
+	b.ReportMetric(spent(own, leader), "leader-cpu-ns/read")
+	b.ReportMetric(spent(followed, leader), "leader-cpu-ns/followed-read")
+	b.ReportMetric(busy(followed, leader)/busy(own, leader), "leader-share")
+	b.ReportMetric(spent(followed, follower), "follower-cpu-ns/read")
+	b.ReportMetric(spent(asked, client), "client-cpu-ns/read")
+	b.ReportMetric(spent(asked, f.all()...), "client-all-cpu-ns/read")
+	b.ReportMetric(busy(asked, client)/busy(own, leader), "client-share")
+	b.ReportMetric(busy(asked, f.all()...)/busy(own, leader), "client-all-share")
+	b.ReportMetric(middle(own, rateOf), "leader-reads/s")
+	b.ReportMetric(middle(followed, rateOf), "follower-reads/s")
+	b.ReportMetric(middle(shared, rateOf), "three-reads/s")
+	b.ReportMetric(middle(asked, rateOf), "client-reads/s")
 }
 
 // mustLead fails if another server leads than was measured as the leader.
@@ -327,7 +337,7 @@ func BenchmarkClusterDNS(b *testing.B) {
 				b.Fatal(err)
 			}
 			to := func(v *vessel) func(time.Duration) int {
-				return asking(b, "udp", fmt.Sprintf("127.0.0.1:%d", v.settings.ports.dns), text)
+				return asking(b, fewAskers, "udp", fmt.Sprintf("127.0.0.1:%d", v.settings.ports.dns), text)
 			}
 			for b.Loop() {
 				got := f.compared(b, to(follower), to(client))
