@@ -544,7 +544,11 @@ func item(id uint64, flags byte, top, part []byte) queued {
 // put puts an item into the queue, once there is room, and sends what is in it if
 // nobody does. So whoever has an answer first sends those of others, too.
 func (x *serverExchange) put(item queued) {
-	x.putAll([]queued{item})
+	x.mu.Lock()
+	x.wait()
+	x.add(item)
+	x.mu.Unlock()
+	x.sendHeld()
 }
 
 // putAll is put for several items.
@@ -555,6 +559,11 @@ func (x *serverExchange) putAll(items []queued) {
 		x.add(item)
 	}
 	x.mu.Unlock()
+	x.sendHeld()
+}
+
+// sendHeld sends what is in the queue if nobody does.
+func (x *serverExchange) sendHeld() {
 	if x.hold() {
 		runtime.Gosched() // others may be about to answer, too
 		x.flush(everything)
