@@ -280,6 +280,20 @@ func (w *founding) clusters() (electable [][]string, split bool) {
 	return electable, split
 }
 
+// lost reports whether somebody who lives has a configuration of which too many are
+// gone for ever: they had promised it, and it was made when they were gone.
+func (w *founding) lost() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.servers {
+		living := slices.DeleteFunc(slices.Clone(s.voters), func(id string) bool { return w.servers[id].dead })
+		if !s.dead && s.voters != nil && len(living) < quorum(len(s.voters)) {
+			return true
+		}
+	}
+	return false
+}
+
 // see lets some servers see each other, and some of them something else.
 func (w *founding) see() {
 	ids := w.ids()
@@ -384,7 +398,8 @@ func found(t *testing.T, seed uint64, forgets bool) (split bool) {
 				for _, id := range ids {
 					s := w.servers[id]
 					err := s.run.try(t.Context())
-					void = void || errors.Is(err, errVoid) // which a person has to settle
+					// These a person has to settle.
+					void = void || errors.Is(err, errVoid) || errors.Is(err, errStuck) && w.lost()
 					states = append(states, fmt.Sprintf("%s has %v, promised %s: %v", id, s.voters, s.promise, err))
 				}
 				if void {
