@@ -424,6 +424,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		back.start("calls of other agents", a.rpcServer.Run)
 		back.start("leader's duties", a.lead)
 		back.start("state", a.untilStopped(a.mend))
+		back.start("room", a.untilStopped(a.yield))
 		back.start("bootstrap", a.untilStopped(a.expect))
 	}
 	back.start("gossip", a.pool.Run)

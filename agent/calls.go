@@ -42,6 +42,8 @@ type peerStats struct {
 	Peers  int
 	// Leader is the leader that is known there, or empty.
 	Leader string
+	// Full is whether its disk has no room for writes.
+	Full bool
 	// Cluster is the ID of its cluster, or empty while it is not known.
 	Cluster string `json:",omitempty"`
 }
@@ -222,6 +224,7 @@ func (a *Agent) peerStats() peerStats {
 	if id, ok := a.node.Leader(); ok {
 		out.Leader = id
 	}
+	out.Full = a.node.Full() != nil
 	return out
 }
 

@@ -232,6 +232,8 @@ const (
 	// leaveLimit bounds how long the others may take, once they know, to take a
 	// server out of Raft.
 	leaveLimit = 5 * time.Second
+	// roomInterval is between two looks whether the disk of this server is full.
+	roomInterval = 500 * time.Millisecond
 	// handoverLimit bounds handing leadership over.
 	handoverLimit = 2 * time.Second
 )

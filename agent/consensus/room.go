@@ -59,6 +59,10 @@ func (r *room) admit(bytes, inside int) error {
 		ErrFull, r.dir, mebibytes(seen.free), mebibytes(reserve), under)
 }
 
+// Full says why no more commands can be written to the disk of this server, with
+// ErrFull, or is nil.
+func (n *Node) Full() error { return n.stores.room.admit(0, n.gate.inside()) }
+
 // admitSnapshot refuses to write more of a snapshot, with ErrFull, when that
 // would use up the part of the reserve that is for the log.
 func (r *room) admitSnapshot() error {
