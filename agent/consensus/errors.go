@@ -31,7 +31,7 @@ var (
 
 	// ErrUncertain is what every error of a command is too, if the command
 	// may still take effect.
-	ErrUncertain = errors.New("it may still take effect")
+	ErrUncertain = errors.New("it may still take effect, so look before you repeat it")
 	// ErrTimeout says that the answer did not come in time. It is ErrUncertain.
 	ErrTimeout error = uncertain("not confirmed in time")
 	// ErrLeadershipLost says that this server stopped leading before the
