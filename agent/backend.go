@@ -450,7 +450,7 @@ func (b *backend) applyThere(ctx context.Context, data []byte) (state.Result, er
 		return state.DecodeResult(body)
 	}
 	if rpc.Unsent(err) {
-		return state.Result{}, &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader: " + err.Error()}
+		return state.Result{}, &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader: " + b.remote.why(ctx, id, err)}
 	}
 	return state.Result{}, b.remote.uncertain(ctx, id, err)
 }

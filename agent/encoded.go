@@ -66,7 +66,7 @@ func (e *encodedAnswers) keep(key string, k encodedAnswer) {
 	}
 	e.drop(key)
 	for other := range e.kept {
-		if e.bytes+len(k.body) <= maxEncodedAnswers {
+		if e.bytes+len(k.body) <= maxEncodedAnswers && len(e.kept) < maxEncoded {
 			break
 		}
 		e.drop(other)

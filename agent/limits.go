@@ -179,9 +179,11 @@ const (
 	// statsLimit bounds the question to a server for what it is.
 	statsLimit = time.Second
 	// maxEncodedAnswer bounds one answer that is kept for the next agent that asks
-	// the same, and maxEncodedAnswers all of them, in bytes.
+	// the same, maxEncodedAnswers all of them, in bytes, and maxEncoded their number:
+	// empty ones to made-up names are short.
 	maxEncodedAnswer  = 4 << 20
 	maxEncodedAnswers = 32 << 20
+	maxEncoded        = 8192
 	// maxLearnedAnswer bounds one answer of a server that an agent keeps,
 	// maxLearnedBytes all of them, in bytes as they were sent, and maxLearned their
 	// number. In memory they take about three times that.

@@ -252,9 +252,13 @@ func (r *remote) hedged(ctx context.Context, servers []string, q inquiry, first 
 	case <-ctx.Done():
 		return first.giveUp(ctx.Err())
 	}
+	if a.err == nil {
+		r.router.served(a.id)
+	}
 	if a.err == nil || ctx.Err() != nil || !elsewhere(a.err) {
 		return a
 	}
+	r.failed(first.id)
 	select {
 	case b := <-second:
 		return b.or(a)

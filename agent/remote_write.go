@@ -62,6 +62,8 @@ func (r *remote) carryOut(ctx context.Context, try func(id string) (undone bool,
 			switch {
 			case err == nil:
 				return nil
+			case undone && ctx.Err() != nil:
+				return endedBefore("a server could do what was asked for: nothing was done")
 			case undone:
 				r.putBehind(id, err)
 				last = err

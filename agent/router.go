@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/muster-sd/muster/agent/gossip"
+	"github.com/muster-sd/muster/agent/rpc"
 )
 
 // pool is what the agent needs to know of the members.
@@ -205,8 +206,8 @@ func (r *router) doubtful(id string) bool {
 }
 
 // findLed asks all servers for something that needs a leader, and returns the first
-// that could; none, if that cannot be found out this way. Its error is that of the last
-// that could not.
+// that could; none, if that cannot be found out this way, as of servers that are slow.
+// Its error is that no server has a leader, or that none can be reached.
 func (r *router) findLed(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -219,18 +220,25 @@ func (r *router) findLed(ctx context.Context) (string, error) {
 	for _, id := range servers {
 		go func() { answers <- asked{id, r.probe(ctx, id)} }()
 	}
-	var last error
+	var why error
+	known := true
 	for range servers {
 		a := <-answers
-		if a.err == nil {
+		switch {
+		case a.err == nil:
 			return a.id, nil
+		case leaderless(a.err):
+			why = a.err
+		case !rpc.Unsent(a.err):
+			known = false
+		case why == nil:
+			why = a.err
 		}
-		if !elsewhere(a.err) {
-			return "", nil
-		}
-		last = a.err
 	}
-	return "", last
+	if !known {
+		return "", nil
+	}
+	return "", why
 }
 
 // suspect puts servers behind the others until it is found out, beside the requests,

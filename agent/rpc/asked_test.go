@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"errors"
+	"net"
 	"testing"
 )
 
@@ -75,4 +76,18 @@ func ended(a *Asked, then func(Reply, error)) <-chan struct{} {
 		then(a.Reply())
 	}()
 	return out
+}
+
+// A command that ends while a connection is still being made was certainly not sent.
+func TestEndedBeforeTheConnection(t *testing.T) {
+	c := NewClient(ClientConfig{
+		ID: "b", Cluster: cluster(blue), Resolve: func(string) (string, error) { return "192.0.2.1:1", nil },
+		Dial: func(ctx context.Context, _ string) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() },
+	})
+	defer c.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.Apply(ctx, "a", &ApplyRequest{Command: []byte("x")}); !Unsent(err) || !errors.Is(err, context.Canceled) {
+		t.Errorf("a command of which not a byte was sent: %v", err)
+	}
 }

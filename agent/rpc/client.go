@@ -343,7 +343,7 @@ func (c *Client) take(ctx context.Context, to string) (*clientConn, error) {
 		}
 		switch {
 		case ctx.Err() != nil:
-			return nil, fmt.Errorf("the call to server %q ended: %w", to, ctx.Err())
+			return nil, &unsent{fmt.Errorf("the call to server %q ended before it began: %w", to, ctx.Err())}
 		case l.conn != nil && l.conn.calls >= MaxStreams:
 			return nil, &unsent{fmt.Errorf("cannot call server %q: %d calls are under way, the limit is %d", to, l.conn.calls, MaxStreams)}
 		case l.conn != nil && l.conn.signs.silent.Load() != nil:

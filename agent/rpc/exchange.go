@@ -40,7 +40,9 @@ type exchange struct {
 	bytes   int      // in the queue
 	over    bool     // no more calls begin
 	idle    int      // how many looks ago it was used last
-	lookout lookout
+	// unsendable is why nothing could be sent any more; nil if that was not so.
+	unsendable error
+	lookout    lookout
 }
 
 // shortCall is a call that waits for its answer.
@@ -228,11 +230,12 @@ func (x *exchange) put(kind byte, top, data []byte) (id uint64) {
 // is read still.
 func (x *exchange) send(out *frames) {
 	defer x.conn.Close() // which ends receive
-	if x.sendAll(out) {
+	err := x.sendAll(out)
+	if err == nil {
 		return
 	}
 	x.mu.Lock()
-	x.over = true
+	x.over, x.unsendable = true, err
 	x.mu.Unlock()
 	late := time.NewTimer(flushTime)
 	defer late.Stop()
@@ -242,22 +245,22 @@ func (x *exchange) send(out *frames) {
 	}
 }
 
-// sendAll is send until something fails, which it reports by false.
-func (x *exchange) sendAll(out *frames) bool {
+// sendAll is send until something fails.
+func (x *exchange) sendAll(out *frames) error {
 	look := time.NewTicker(KeepaliveTime)
 	defer look.Stop()
 	for {
 		select {
 		case <-x.wake:
 		case <-x.ended:
-			return true
+			return nil
 		case <-look.C:
 			if x.idles() {
-				return true
+				return nil
 			}
 			// The server is to hear of this agent, and this agent of it.
-			if out.send() != nil {
-				return false
+			if err := out.send(); err != nil {
+				return err
 			}
 			continue
 		}
@@ -267,8 +270,8 @@ func (x *exchange) sendAll(out *frames) bool {
 			if !ok {
 				break
 			}
-			if out.send(b) != nil {
-				return false
+			if err := out.send(b); err != nil {
+				return err
 			}
 		}
 	}
@@ -411,6 +414,9 @@ func (s *shortCall) unsent(to string) {
 func (x *exchange) end(cause error) {
 	x.mu.Lock()
 	x.over = true
+	if x.unsendable != nil {
+		cause = x.unsendable // the receiver only sees that the connection was closed for that
+	}
 	waiting, sent := x.waiting, x.sent
 	x.waiting, x.queue, x.lasts = nil, nil, nil
 	if x.lookout.timer != nil {

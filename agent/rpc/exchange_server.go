@@ -44,6 +44,7 @@ type serverExchange struct {
 type exchanged struct {
 	query  bool
 	shared bool // cancel ends others, too
+	gone   bool // nobody waits any more for one that is shared
 	cancel context.CancelCauseFunc
 }
 
@@ -304,16 +305,21 @@ func (x *serverExchange) answerTogether(batch []*batched) {
 	})
 	x.putAll(items)
 	for _, b := range batch {
-		if b.answered {
-			x.over(b.id)
+		own, cancel := context.WithCancelCause(x.ctx)
+		x.mu.Lock()
+		over := b.answered || x.calls[b.id].gone
+		if over {
+			delete(x.calls, b.id)
+		} else {
+			x.calls[b.id] = &exchanged{query: true, cancel: cancel}
+		}
+		stops := x.refuses
+		x.mu.Unlock()
+		if over {
+			cancel(nil)
 			x.ended()
 			continue
 		}
-		own, cancel := context.WithCancelCause(x.ctx)
-		x.mu.Lock()
-		x.calls[b.id] = &exchanged{query: true, cancel: cancel}
-		stops := x.refuses
-		x.mu.Unlock()
 		if stops {
 			cancel(errStopping)
 		}
@@ -398,8 +404,11 @@ func (x *serverExchange) gone(id uint64, item []byte) error {
 	if _, err := x.advance(id); err != nil {
 		return err
 	}
-	if call := x.calls[of]; call != nil && call.query && !call.shared {
-		call.cancel(context.Canceled)
+	if call := x.calls[of]; call != nil && call.query {
+		call.gone = true
+		if !call.shared {
+			call.cancel(context.Canceled)
+		}
 	}
 	return nil
 }

@@ -243,8 +243,10 @@ func brokeBy(err error) string {
 		return "the server closed it"
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return "the server reset it"
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT):
 		return "nothing came for too long"
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return "the network does not reach the server"
 	}
 	return err.Error()
 }
@@ -257,6 +259,10 @@ func brokenStream(text string) string {
 		{"connection reset", brokeBy(syscall.ECONNRESET)},
 		{"broken pipe", brokeBy(syscall.EPIPE)},
 		{"keepalive", brokeBy(os.ErrDeadlineExceeded)},
+		{"i/o timeout", brokeBy(os.ErrDeadlineExceeded)},
+		{"connection timed out", brokeBy(syscall.ETIMEDOUT)},
+		{"no route to host", brokeBy(syscall.EHOSTUNREACH)},
+		{"network is unreachable", brokeBy(syscall.ENETUNREACH)},
 		{"EOF", brokeBy(io.EOF)},
 	} {
 		if strings.Contains(text, known.part) {

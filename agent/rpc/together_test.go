@@ -213,3 +213,32 @@ func TestTogetherWithoutClient(t *testing.T) {
 		}
 	})
 }
+
+// Who gives up while many wait together is not asked for by itself afterwards.
+func TestGoneTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := gathering{handler{query: func(ctx context.Context, r *QueryRequest, _ func(Reply) error) error {
+			t.Errorf("%s is asked for by itself", r.Query)
+			return nil
+		}}, make(chan struct{}), make(chan []string, 9)}
+		s := NewServer(ServerConfig{Handler: g})
+		conn, f := piped(t, s)
+		defer conn.Close()
+		if err := f.send(shortItem(1, itemQuery, "with alone"), shortItem(2, itemQuery, "with 2")); err != nil {
+			t.Fatal(err)
+		}
+		<-g.calls
+		if err := f.send(appendItem(nil, 3, itemGone, 1), []byte{1}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		close(g.let)
+		if got := answersOf(t, f, 1); got[2] != "together" {
+			t.Errorf("answers: %v", got)
+		}
+		synctest.Wait()
+		if n := s.calls.Load(); n != 0 {
+			t.Errorf("%d calls are under way after the last", n)
+		}
+	})
+}
