@@ -48,10 +48,7 @@ func TestLateServerGoesLast(t *testing.T) {
 }
 
 // tardyCaller reaches servers that do all, and take long over it.
-type tardyCaller struct {
-	deafCaller
-	takes time.Duration
-}
+type tardyCaller struct{ takes time.Duration }
 
 func (c tardyCaller) wait(ctx context.Context) error {
 	timer := time.NewTimer(c.takes)
