@@ -94,6 +94,7 @@ func (b *backend) answer(ctx context.Context, o mvcc.ReadOptions, q any) (any, m
 		missing bool
 		expired bool
 		woken   bool
+		line    uint64 // of history, where the reader began to wait
 	)
 	if o.Index > 0 {
 		watch = &mvcc.Watch{}
@@ -111,8 +112,8 @@ func (b *backend) answer(ctx context.Context, o mvcc.ReadOptions, q any) (any, m
 			return nil, meta, err
 		}
 		// What was not there, and still is not, is no news, whatever happened to
-		// the table around it.
-		news := a.Index > o.Index && !(missing && a.Missing)
+		// the table around it. Another state is: its indexes tell nothing of this one.
+		news := a.Index > o.Index && !(missing && a.Missing) || woken && view.Line() != line
 		if o.Index == 0 || expired || news {
 			meta.Index, meta.Line = a.Index, view.Line()
 			if woken {
@@ -122,7 +123,7 @@ func (b *backend) answer(ctx context.Context, o mvcc.ReadOptions, q any) (any, m
 			}
 			return a.Value, meta, nil
 		}
-		missing = a.Missing
+		missing, line = a.Missing, view.Line()
 		watch.Add(view.Gone())
 		b.waiting.Add(1)
 		expired = !watch.Wait(ctx, timeout)
@@ -398,6 +399,11 @@ func (b *backend) applyBytes(ctx context.Context, data []byte, forwarded bool) (
 	held, cancel := context.WithTimeout(ctx, b.hold)
 	defer cancel()
 	for {
+		// Who forwarded it looks for another leader, and may have given up by the time
+		// that this server led again.
+		if forwarded && !b.node.Leading() {
+			return state.Result{}, &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}
+		}
 		err := b.waitLeader(held)
 		if err != nil {
 			if ctx.Err() != nil {

@@ -1,10 +1,13 @@
 package agent_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/muster-sd/muster/agent"
 	"github.com/muster-sd/muster/agent/agenttest"
@@ -58,7 +61,9 @@ func TestArchivesOfThisClusterAndOfAnother(t *testing.T) {
 		if err := writeKey(t, a, "key", "later"); err != nil {
 			t.Fatal(err)
 		}
+		woken := waitEverywhere(t, c, "key")
 		restore(a, archive)
+		woken()
 		reads(value)
 	}
 	if strings.Contains(log.String(), agent.PhraseForeign) {
@@ -75,6 +80,38 @@ func TestArchivesOfThisClusterAndOfAnother(t *testing.T) {
 	reads("foreign")
 	if !strings.Contains(log.String(), agent.PhraseForeign) {
 		t.Error("nothing was said of the other cluster")
+	}
+}
+
+// waitEverywhere has a client of each agent wait for a change of a key, and of what
+// begins as it does, and returns what waits until all have been woken.
+func waitEverywhere(t *testing.T, c *agenttest.Cluster, key string) (woken func()) {
+	t.Helper()
+	const wait = 2 * time.Minute
+	ctx, cancel := context.WithTimeout(t.Context(), wait/2)
+	var group sync.WaitGroup
+	for _, a := range c.Agents() {
+		for _, target := range []string{"/v1/kv/" + key, "/v1/kv/" + key + "?recurse"} {
+			response, err := http.Get(a.URL(target))
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			and := "?"
+			if strings.Contains(target, "?") {
+				and = "&"
+			}
+			target += fmt.Sprintf("%sindex=%s&wait=%s", and, response.Header.Get("X-Consul-Index"), wait)
+			group.Go(func() {
+				if status, body, err := a.Do(ctx, http.MethodGet, target, nil); err != nil || status != http.StatusOK {
+					t.Errorf("who waits at %s for %s is not woken: %d %s %v", a.Name, target, status, body, err)
+				}
+			})
+		}
+	}
+	return func() {
+		group.Wait()
+		cancel()
 	}
 }
 

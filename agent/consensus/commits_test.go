@@ -99,3 +99,24 @@ func TestNewsAreTogether(t *testing.T) {
 		}
 	})
 }
+
+// A server that was gone for long gets what it lacks as soon as it is back.
+func TestServerThatIsBackCatchesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := gather(t, t.TempDir(), three...)
+		defer m.stop()
+		leader := m.leader()
+		apply(t, leader.Node, 1)
+		gone := m.others(leader)[0]
+		if err := gone.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		apply(t, leader.Node, 3)
+		m.start(gone)
+		took := m.until("it has all", 20*time.Second, func() bool { return gone.hasApplied(leader.raft.CommitIndex()) })
+		if took > 10*reachAgain {
+			t.Errorf("a server that is back gets what it lacks after %v", took)
+		}
+	})
+}

@@ -136,6 +136,9 @@ const (
 	// part in a thousand of a core. News are told at once.
 	commitTimeout = 50 * time.Millisecond
 
+	// reachAgain is between two tries to reach a server that entries are for.
+	reachAgain = 100 * time.Millisecond
+
 	// commitPause is the least time between two such calls about news, so that
 	// one client who writes one key after the other does not double what a write
 	// costs. commitLook is how soon after an answer Raft is asked again what that

@@ -67,7 +67,7 @@ func (s *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (n
 	select {
 	case d := <-done:
 		if d.err != nil {
-			return nil, d.err
+			return nil, &unreached{d.err}
 		}
 		return s.track(d.conn)
 	case <-s.ended:
@@ -79,6 +79,11 @@ func (s *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (n
 		return nil, net.ErrClosed
 	}
 }
+
+// unreached marks the error of a dial: the server was not asked anything.
+type unreached struct{ error }
+
+func (u *unreached) Unwrap() error { return u.error }
 
 // Close closes the stream and every connection.
 func (s *streamLayer) Close() error {

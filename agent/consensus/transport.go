@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -363,12 +364,58 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, r
 	if isHeartbeat(request) {
 		return t.heartbeat(id, target, request, response)
 	}
+	return t.append(id, target, request, response)
+}
+
+// append sends entries, once the server can be reached. Raft itself would try again
+// less and less often, in the end every ten seconds, so that one that came back got
+// nothing for as long; heartbeats, which have no such pause, would call it healthy.
+func (t *transport) append(id raft.ServerID, target raft.ServerAddress, request *raft.AppendEntriesRequest, response *raft.AppendEntriesResponse) error {
+	for {
+		sent := t.clock()
+		t.commits.sends(id, target, request)
+		err := t.NetworkTransport.AppendEntries(id, target, request, response)
+		if err == nil {
+			return t.answered(id, request, response, sent)
+		}
+		var dial *unreached
+		if !errors.As(err, &dial) || !t.replicates(id, request.Term) {
+			return err
+		}
+		pause := time.NewTimer(reachAgain)
+		select {
+		case <-pause.C:
+		case <-t.stopping:
+			pause.Stop()
+			return err
+		}
+		if fault := t.stores.halted(); fault != nil {
+			return fault
+		}
+	}
+}
+
+// news makes a call about news to a server, once.
+func (t *transport) news(id raft.ServerID, target raft.ServerAddress, request *raft.AppendEntriesRequest) error {
+	if fault := t.stores.halted(); fault != nil {
+		return fault
+	}
 	sent := t.clock()
 	t.commits.sends(id, target, request)
-	if err := t.NetworkTransport.AppendEntries(id, target, request, response); err != nil {
+	var response raft.AppendEntriesResponse
+	if err := t.NetworkTransport.AppendEntries(id, target, request, &response); err != nil {
 		return err
 	}
-	return t.answered(id, request, response, sent)
+	return t.answered(id, request, &response, sent)
+}
+
+// replicates reports whether this server leads a term still, and a server is one of
+// its configuration.
+func (t *transport) replicates(id raft.ServerID, term uint64) bool {
+	if t.raft.State() != raft.Leader || t.raft.CurrentTerm() != term {
+		return false
+	}
+	return slices.ContainsFunc(t.lease.members(), func(p Peer) bool { return p.ID == string(id) })
 }
 
 // isHeartbeat reports whether a call says no more than that the leader is there,

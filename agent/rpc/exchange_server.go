@@ -393,7 +393,8 @@ func (x *serverExchange) advance(id uint64) (refuses bool, err error) {
 	return false, nil
 }
 
-// gone ends a query for which nobody waits any more.
+// gone ends a call for which nobody waits any more: a command that is not in the log
+// by then must not come into it when whoever gave it has gone on.
 func (x *serverExchange) gone(id uint64, item []byte) error {
 	of, n := binary.Uvarint(item)
 	if n <= 0 {
@@ -404,7 +405,7 @@ func (x *serverExchange) gone(id uint64, item []byte) error {
 	if _, err := x.advance(id); err != nil {
 		return err
 	}
-	if call := x.calls[of]; call != nil && call.query {
+	if call := x.calls[of]; call != nil {
 		call.gone = true
 		if !call.shared {
 			call.cancel(context.Canceled)
