@@ -12,8 +12,9 @@ import (
 
 // look is a pass over the entries of a log, as they lie in its file, from an
 // index on. It finds those that Raft would panic about when it starts, or when
-// they are committed. Commands are checked by all processors, since nothing is
-// served until the last one was read.
+// they are committed. Before that index entries may be missing: a snapshot holds
+// what they did. Commands are checked by all processors, since nothing is served
+// until the last one was read.
 type look struct {
 	from uint64
 	// check says why a command cannot be applied. If it is nil, none is checked.
@@ -67,12 +68,22 @@ func (l *look) entry(key, value []byte) error {
 	if l.any && index <= l.before {
 		return fmt.Errorf("entry %d comes after entry %d", index, l.before)
 	}
+	older := l.any
 	l.any, l.before = true, index
 	if index < l.from {
 		return nil
 	}
-	if l.last != 0 && index != l.last+1 {
-		return fmt.Errorf("entry %d cannot be read: %w", l.last+1, raft.ErrLogNotFound)
+	// A log without older entries may begin too late, of which the caller knows
+	// more to say.
+	needed := index
+	switch {
+	case l.last != 0:
+		needed = l.last + 1
+	case older:
+		needed = l.from
+	}
+	if index != needed {
+		return fmt.Errorf("entry %d cannot be read: %w", needed, raft.ErrLogNotFound)
 	}
 	l.last = index
 	var entry raft.Log

@@ -38,14 +38,15 @@ func Inspect(dir string) (Inspection, error) {
 	if _, err := os.Stat(path); err != nil {
 		return Inspection{}, fmt.Errorf("cannot open the Raft log: %w", err)
 	}
-	if _, err := checkLog(path, dir, nil); err != nil {
+	looked, err := checkLog(path, dir, nil)
+	if err != nil {
 		return Inspection{}, err
 	}
 	db, err := openBolt(path, dir, true)
 	if err != nil {
 		return Inspection{}, err
 	}
-	in, err := (&stores{dir: dir, log: db, stable: db}).inspect()
+	in, err := (&stores{dir: dir, log: db, stable: db, looked: looked}).inspect()
 	return in, errors.Join(err, db.Close())
 }
 
@@ -82,15 +83,21 @@ func (s *stores) inspect() (in Inspection, err error) {
 	if err != nil {
 		return in, s.damage(err)
 	}
-	for index := max(in.FirstIndex, 1); index <= last; index++ {
+	if err := s.checkHistory(newest); err != nil {
+		return in, err
+	}
+	// Of the entries up to the snapshot's none is needed, and some may be
+	// missing: to restore a snapshot, Raft leaves a hole at its index.
+	for index := newest.index + 1; index <= last; index++ {
 		var entry raft.Log
 		if err := s.log.GetLog(index, &entry); err != nil {
 			return in, s.damage(fmt.Errorf("entry %d cannot be read: %w", index, err))
 		}
-		if index == last && index > in.LastIndex {
-			in.LastIndex, in.LastTerm = index, entry.Term
+		if replaced(newest, &entry) {
+			break
 		}
-		if entry.Type == raft.LogConfiguration && index >= in.PeersIndex {
+		in.LastIndex, in.LastTerm = index, entry.Term
+		if entry.Type == raft.LogConfiguration {
 			configuration, err := decodeConfiguration(entry.Data)
 			if err != nil {
 				return in, s.damage(fmt.Errorf("entry %d cannot be read: %w", index, err))
@@ -101,6 +108,40 @@ func (s *stores) inspect() (in Inspection, err error) {
 	_, err = os.Stat(filepath.Join(s.dir, freshFile))
 	in.Fresh = err == nil
 	return in, nil
+}
+
+// replaced reports whether an entry that follows a snapshot, and all after it,
+// are of a leader that was deposed before the snapshot came from a later one:
+// terms never go back in a log. Raft leaves them where they are until the later
+// leader's entries come in their place.
+func replaced(newest snapshotName, entry *raft.Log) bool { return entry.Term < newest.term }
+
+// dropReplaced removes such entries, which nobody ever committed. Raft's recovery
+// would apply them on top of the snapshot, and store the result as one that is
+// older than the snapshot is.
+func (s *stores) dropReplaced() error {
+	newest, _, err := newestMeta(s.dir)
+	if err != nil {
+		return err
+	}
+	last, err := s.log.LastIndex()
+	if err != nil {
+		return s.damage(err)
+	}
+	if last <= newest.index {
+		return nil
+	}
+	var entry raft.Log
+	if err := s.log.GetLog(newest.index+1, &entry); err != nil {
+		return s.damage(fmt.Errorf("entry %d cannot be read: %w", newest.index+1, err))
+	}
+	if !replaced(newest, &entry) {
+		return nil
+	}
+	if err := s.log.DeleteRange(newest.index+1, last); err != nil {
+		return fmt.Errorf("cannot remove entries %d to %d, which a later leader has replaced: %w", newest.index+1, last, err)
+	}
+	return nil
 }
 
 // decodeConfiguration is raft.DecodeConfiguration with its panic turned into an
@@ -177,6 +218,9 @@ func (s *stores) recover(cfg Config, config *raft.Config, peers []Peer) (err err
 	}
 	if empty {
 		return fmt.Errorf("cannot recover in %s: this server has no Raft data, so it has nothing to go on with; let it join the others", s.dir)
+	}
+	if err := s.dropReplaced(); err != nil {
+		return err
 	}
 	// Raft asks the transport for addresses in a format that is no longer in
 	// use.
