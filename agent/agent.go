@@ -117,6 +117,7 @@ type Agent struct {
 	leave     chan struct{} // closed by Leave
 	departed  chan struct{} // closed when the others were told that this agent leaves
 	closing   chan struct{} // closed when the agent begins to stop
+	replaced  chan string   // the IDs of clusters whose state was replaced
 	stopped   chan struct{} // closed when Run has returned
 }
 
@@ -140,6 +141,7 @@ func New(o Options) (*Agent, error) {
 		leave:    make(chan struct{}),
 		departed: make(chan struct{}),
 		closing:  make(chan struct{}),
+		replaced: make(chan string, maxReplaced),
 		naming:   naming{due: make(chan struct{}, 1)},
 		stopped:  make(chan struct{}),
 		started:  time.Now(),
@@ -249,6 +251,7 @@ func (a *Agent) openConsensus() error {
 	}
 	node, err := consensus.Open(consensus.Config{
 		ID:         a.id,
+		Name:       a.config.NodeName,
 		Dir:        dir,
 		FSM:        a.machine,
 		CheckEntry: state.CheckEntry,
@@ -430,6 +433,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	back.start("gossip", a.pool.Run)
 	back.start("join", a.untilStopped(a.join))
 	back.start("members", a.followPool)
+	back.start("replacements", a.untilStopped(a.followReplaced))
 	back.start("cluster", a.nameCluster)
 	back.start("attendance", a.attend)
 	back.start("metrics", a.watch)

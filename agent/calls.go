@@ -42,8 +42,6 @@ type peerStats struct {
 	Peers  int
 	// Leader is the leader that is known there, or empty.
 	Leader string
-	// Full is whether its disk has no room for writes.
-	Full bool
 	// Cluster is the ID of its cluster, or empty while it is not known.
 	Cluster string `json:",omitempty"`
 }

@@ -47,6 +47,7 @@ func (a *Agent) openPool() error {
 		ReconnectTimeout: c.ReconnectTimeout,
 		RejoinAfterLeave: c.RejoinAfterLeave,
 		Filter:           a.network.Gossip,
+		Event:            a.heard,
 		Logger:           a.part("gossip"),
 	}
 	if a.network.GossipAddr.IsValid() {

@@ -234,6 +234,9 @@ const (
 	// leaveLimit bounds how long the others may take, once they know, to take a
 	// server out of Raft.
 	leaveLimit = 5 * time.Second
+	// maxReplaced is how many tidings of a state that was replaced wait to be looked
+	// at. Those beyond are dropped.
+	maxReplaced = 16
 	// roomInterval is between two looks whether the disk of this server is full.
 	roomInterval = 500 * time.Millisecond
 	// handoverLimit bounds handing leadership over.

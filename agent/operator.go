@@ -378,9 +378,9 @@ func (a *Agent) autopilotState() api.AutopilotState {
 	report := a.autopilot.Report()
 	if report == nil {
 		self := a.peerStats()
-		report = &leader.Report{Healthy: len(a.node.Peers()) == 1, Leader: a.id, Servers: []leader.ServerHealth{{
+		report = &leader.Report{Healthy: len(a.node.Peers()) == 1 && !self.Full, Leader: a.id, Servers: []leader.ServerHealth{{
 			ID: a.id, Name: a.config.NodeName, Address: a.ServerAddr(), Status: 1, Version: CompatVersion,
-			Stats: self.ServerStats, Answered: true, Leader: true, Voter: true, Healthy: true, StableSince: a.started,
+			Stats: self.ServerStats, Answered: true, Leader: true, Voter: true, Healthy: !self.Full, StableSince: a.started,
 		}}}
 	}
 	out := api.AutopilotState{AutopilotHealth: api.AutopilotHealth{

@@ -7,7 +7,8 @@ import (
 )
 
 // yielder hands leadership over when this server leads and its disk is full: it takes
-// no writes then, and another server may have room for them.
+// no writes then, and another server may have room for them. Of a disk that is full,
+// and of one that has room again, it says so once, whether this server leads or not.
 type yielder struct {
 	full    func() error // why no more can be written, or nil
 	leading func() bool
@@ -52,10 +53,20 @@ func (y *yielder) look(ctx context.Context) {
 	again := y.before
 	y.before = why != nil
 	switch {
+	case why == nil && again:
+		return // as above
 	case why == nil:
+		if y.said != "" {
+			y.log.Warn("this server's disk has room again: it takes writes")
+		}
 		y.said = ""
 		return
-	case !again || !y.leading():
+	case !again:
+		return
+	case !y.leading():
+		if y.said == "" {
+			y.tell("this server's disk is full: it cannot lead until there is room", "error", why)
+		}
 		return
 	}
 	to := y.other(ctx)

@@ -16,7 +16,7 @@ import (
 // there is none.
 func TestFullLeaderYields(t *testing.T) {
 	stats := func(last uint64, full bool) peerStats {
-		return peerStats{ServerStats: leader.ServerStats{LastIndex: last}, Full: full}
+		return peerStats{ServerStats: leader.ServerStats{LastIndex: last, Full: full}}
 	}
 	fresh := peerStats{ServerStats: leader.ServerStats{LastIndex: 99, Fresh: "nonce"}}
 	for name, c := range map[string]struct {
@@ -32,7 +32,7 @@ func TestFullLeaderYields(t *testing.T) {
 		"none has room":       {[]bool{true, true, true}, true, map[string]peerStats{"b": stats(7, true), "c": stats(7, true)}, nil, nil, "no other server has room"},
 		"none answers":        {[]bool{true, true}, true, nil, nil, nil, "no other server has room"},
 		"one lost its memory": {[]bool{true, true}, true, map[string]peerStats{"b": fresh}, nil, nil, "no other server has room"},
-		"it follows":          {[]bool{true, true}, false, map[string]peerStats{"b": stats(7, false)}, nil, nil, ""},
+		"it follows":          {[]bool{true, true}, false, map[string]peerStats{"b": stats(7, false)}, nil, nil, "it cannot lead until"},
 		"only for a moment":   {[]bool{true, false, true, false}, true, map[string]peerStats{"b": stats(7, false)}, nil, nil, ""},
 		"it is never full":    {[]bool{false, false}, true, map[string]peerStats{"b": stats(7, false)}, nil, nil, ""},
 		"it cannot be handed": {[]bool{true, true, true}, true, map[string]peerStats{"b": stats(7, false)}, errors.New("no"), []string{"b", "b"}, "cannot be handed over"},
@@ -75,4 +75,47 @@ func TestFullLeaderYields(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A disk that fills, and has room again, is told of once each.
+func TestRoomIsTold(t *testing.T) {
+	var log bytes.Buffer
+	full, leads := false, false
+	y := &yielder{
+		full: func() error {
+			if full {
+				return errors.New("too little disk space")
+			}
+			return nil
+		},
+		leading: func() bool { return leads },
+		voters:  func() []string { return []string{"b"} },
+		stats:   func(context.Context, string) (peerStats, error) { return peerStats{}, nil },
+		give:    func(context.Context, string) error { leads = false; return nil },
+		log:     slog.New(slog.NewTextHandler(&log, nil)),
+	}
+	said := func(when string, looks int, want string) {
+		t.Helper()
+		log.Reset()
+		for range looks {
+			y.look(t.Context())
+		}
+		lines := strings.Count(log.String(), "level=WARN")
+		if want == "" && lines > 0 || want != "" && (lines != 1 || !strings.Contains(log.String(), want)) {
+			t.Errorf("%s the log says %q, want one warning with %q", when, log.String(), want)
+		}
+	}
+	said("at first", 3, "")
+	full = true
+	said("when it is full", 5, "disk is full")
+	full = false
+	said("after one look", 1, "")
+	full = true
+	said("when it is full still", 3, "")
+	full = false
+	said("when it has room", 5, "has room again")
+	full, leads = true, true
+	said("when it is full and leads", 5, "handed leadership over")
+	full = false
+	said("when it has room after it led", 5, "has room again")
 }

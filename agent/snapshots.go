@@ -309,10 +309,15 @@ func (a *Agent) restore(ctx context.Context, file spooled) error {
 	if err != nil {
 		return err
 	}
-	if err := a.node.RestoreSnapshot(ctx, meta.Index, meta.Term, homed, size); err != nil {
+	err = a.node.RestoreSnapshot(ctx, meta.Index, meta.Term, homed, size)
+	log := a.part("server")
+	// If it failed, it may have been done all the same.
+	if err := a.tellReplaced(); err != nil {
+		log.Warn("cannot tell the agents that the state was replaced: what they registered since comes back with their next comparison", "error", err)
+	}
+	if err != nil {
 		return asError(err)
 	}
-	log := a.part("server")
 	log.Info(PhraseRestored, "index", meta.Index, "taken", meta.At, "from_datacenter", meta.Datacenter, "from_cluster", hex.EncodeToString(theirs[:]))
 	if own != theirs {
 		log.Warn(PhraseForeign, "cluster", hex.EncodeToString(own[:]), "from_cluster", hex.EncodeToString(theirs[:]),

@@ -139,3 +139,46 @@ func TestBrokenArchivesAreRefused(t *testing.T) {
 		t.Errorf("the key is %q", got)
 	}
 }
+
+// What agents registered after an archive was taken comes back into the catalog soon
+// after that is restored, whoever is asked to restore it: their periodic comparison is
+// a minute or two away.
+func TestRegistrationsSurviveARestore(t *testing.T) {
+	t.Parallel()
+	c := agenttest.StartCluster(t, 3, 1)
+	agents := c.Agents()
+	put := func(a *agenttest.Agent, path, body string) {
+		t.Helper()
+		status, text, err := a.Do(t.Context(), http.MethodPut, path, strings.NewReader(body))
+		if err != nil || status != http.StatusOK {
+			t.Fatalf("%s at %s: %d %s %v", path, a.Name, status, text, err)
+		}
+	}
+	in := func(service string) {
+		t.Helper()
+		c.Eventually(service+" is in the catalog at all agents", func() error {
+			var list []struct{ Node string }
+			if err := c.Clients[0].GetJSON(t.Context(), "/v1/catalog/service/"+service, &list); err != nil {
+				return err
+			}
+			if len(list) != len(agents) {
+				return fmt.Errorf("it is at %v, want %d agents", list, len(agents))
+			}
+			return nil
+		})
+	}
+	for _, a := range agents {
+		put(a, "/v1/agent/service/register", `{"Name":"early"}`)
+	}
+	in("early")
+	archive := saveArchive(t, c, agents[0])
+	for _, a := range agents {
+		put(a, "/v1/agent/service/register", `{"Name":"late"}`)
+	}
+	in("late")
+	for _, a := range []*agenttest.Agent{c.Leader(), c.Clients[0]} {
+		put(a, "/v1/snapshot", archive)
+		in("late")
+		in("early")
+	}
+}

@@ -25,6 +25,8 @@ type Stream interface {
 type Config struct {
 	// ID is the node ID of this server, for all time.
 	ID string
+	// Name is what people know this server by, for messages. Empty leaves it out.
+	Name string
 	// Dir is the folder of the log and the snapshots, made if it is missing.
 	// Empty keeps all in memory.
 	Dir string

@@ -15,6 +15,7 @@ type space struct {
 // room knows how much may be written to a file system before the reserve is
 // touched that is kept for Raft's own records. A nil room has no limit.
 type room struct {
+	server  string // its name, for who reads of it at another agent
 	dir     string
 	reserve int64
 	look    func(dir string) (space, error)
@@ -55,8 +56,16 @@ func (r *room) admit(bytes, inside int) error {
 	if seen.free >= reserve {
 		under = fmt.Sprintf(", and writes of %s are under way", mebibytes(int64(inside)))
 	}
-	return fmt.Errorf("%w: %s has %s free, and a reserve of %s is kept for the server's own records%s; when there is more room, writes go on by themselves",
-		ErrFull, r.dir, mebibytes(seen.free), mebibytes(reserve), under)
+	return fmt.Errorf("%w%s: %s has %s free, and a reserve of %s is kept for the server's own records%s; when there is more room, writes go on by themselves",
+		ErrFull, r.where(), r.dir, mebibytes(seen.free), mebibytes(reserve), under)
+}
+
+// where names the server, if it has a name.
+func (r *room) where() string {
+	if r.server == "" {
+		return ""
+	}
+	return " on server " + r.server
 }
 
 // Full says why no more commands can be written to the disk of this server, with
@@ -74,7 +83,7 @@ func (r *room) admitSnapshot() error {
 	if seen.free >= floor {
 		return nil
 	}
-	return fmt.Errorf("%w for a snapshot: %s has %s free, and %s are kept for the log", ErrFull, r.dir, mebibytes(seen.free), mebibytes(floor))
+	return fmt.Errorf("%w for a snapshot%s: %s has %s free, and %s are kept for the log", ErrFull, r.where(), r.dir, mebibytes(seen.free), mebibytes(floor))
 }
 
 // mebibytes writes a number of bytes for people.

@@ -26,7 +26,7 @@ func TestRoom(t *testing.T) {
 	}{
 		{"plenty", 100, 1000, 1, 1, nil, ""},
 		{"just enough", 65, 1000, 1, 1, nil, ""},
-		{"under the reserve", 60, 1000, 0, 0, nil, "/data/raft has 60.0 MiB free, and a reserve of 64.0 MiB is kept"},
+		{"under the reserve", 60, 1000, 0, 0, nil, "too little disk space on server n1: /data/raft has 60.0 MiB free, and a reserve of 64.0 MiB is kept"},
 		{"it would go under the reserve", 65, 1000, 2, 2, nil, "writes of 2.0 MiB are under way"},
 		{"others will go under the reserve", 100, 1000, 1, 40, nil, "writes of 40.0 MiB are under way"},
 		{"a small disk", 20, 40, 1, 1, nil, ""},
@@ -34,7 +34,7 @@ func TestRoom(t *testing.T) {
 		{"no answer", 0, 0, 1, 1, errors.New("unknown"), ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := &room{dir: "/data/raft", reserve: DefaultReserve, look: func(string) (space, error) {
+			r := &room{server: "n1", dir: "/data/raft", reserve: DefaultReserve, look: func(string) (space, error) {
 				return space{c.free * mebi, c.total * mebi}, c.err
 			}}
 			err := r.admit(c.bytes*mebi, c.inside*mebi)

@@ -131,7 +131,7 @@ func assemble(cfg Config, db *boltStore, looked *look, logger hclog.Logger) (*st
 	if err := syncFolder(dir); err != nil {
 		return nil, fmt.Errorf("cannot sync the Raft folder: %w", err)
 	}
-	free := &room{dir: dir, reserve: cfg.Reserve, look: lookAtSpace}
+	free := &room{server: cfg.Name, dir: dir, reserve: cfg.Reserve, look: lookAtSpace}
 	if cfg.faults.space != nil {
 		free.look = cfg.faults.space
 	}

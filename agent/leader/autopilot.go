@@ -158,7 +158,9 @@ func (d *Deps) judge(servers []RaftServer, stats map[string]ServerStats) *Report
 		h := ServerHealth{ID: s.ID, Name: m.Name, Address: d.Address(s.ID), Status: m.Status, Voter: s.Voter, Leader: s.ID == self, Meta: map[string]string{}}
 		h.Version = versionOf(&m)
 		h.Stats, h.Answered = stats[s.ID]
-		h.Healthy = h.Answered && m.Status == gossip.Alive &&
+		// Who has no room for writes keeps its vote, and what it has, but can neither
+		// lead nor take the place of one that fails.
+		h.Healthy = h.Answered && m.Status == gossip.Alive && !h.Stats.Full &&
 			h.Stats.LastContact <= config.LastContactThreshold && h.Stats.LastTerm == mine.LastTerm &&
 			h.Stats.LastIndex+config.MaxTrailingLogs >= mine.LastIndex
 		h.StableSince = d.Autopilot.since(s.ID, h.Healthy, d.Now())

@@ -269,6 +269,7 @@ func TestReport(t *testing.T) {
 			"out of contact": {LastIndex: 1000, LastTerm: 3, LastContact: time.Second},
 			"another term":   {LastIndex: 1000, LastTerm: 2},
 			"far behind":     {LastIndex: 700, LastTerm: 3},
+			"its disk full":  {LastIndex: 1000, LastTerm: 3, Full: true},
 		} {
 			s.set(func() { s.stats["s3"] = sick })
 			time.Sleep(StatsInterval)
@@ -277,6 +278,26 @@ func TestReport(t *testing.T) {
 			if r.Healthy || r.FailureTolerance != 0 || r.Servers[2].Healthy {
 				t.Errorf("%s: the report is %+v", name, r)
 			}
+		}
+	})
+}
+
+// A server whose disk is full is told of, but keeps its vote and its place.
+func TestFullServerKeepsItsVote(t *testing.T) {
+	looksAfter(t, 3, state.DefaultAutopilot(), func(w *world, s *servers, p *Autopilot) {
+		s.set(func() { s.stats["s3"] = ServerStats{LastIndex: 1000, LastTerm: 3, Full: true} })
+		time.Sleep(10 * CleanupInterval)
+		if got := s.took(); len(got) > 0 {
+			t.Errorf("it led to %v", got)
+		}
+		if r := p.Report(); r.Healthy || r.Servers[2].Healthy || !r.Servers[2].Voter {
+			t.Errorf("the report is %+v", r)
+		}
+		s.set(func() { s.stats["s3"] = ServerStats{LastIndex: 1000, LastTerm: 3} })
+		time.Sleep(StatsInterval)
+		synctest.Wait()
+		if r := p.Report(); !r.Healthy || r.FailureTolerance != 1 {
+			t.Errorf("when it has room again the report is %+v", r)
 		}
 	})
 }

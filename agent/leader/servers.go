@@ -130,6 +130,8 @@ type ServerStats struct {
 	// Fresh is the sign of a memory that was lost, or never was: while it is not
 	// empty the server votes in no election, and Admit takes it back.
 	Fresh string
+	// Full is whether its disk has no room for writes.
+	Full bool
 }
 
 // demoteFresh takes their vote from servers that lost their memory: they get it

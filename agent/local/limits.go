@@ -36,6 +36,9 @@ const (
 	// comparison with a catalog that lacks what is registered here, which is never
 	// more than that of ServerUpStagger.
 	MoveStagger = 3 * time.Millisecond
+	// ReplacedInterval is at least between the beginning of a comparison and that of
+	// one because the catalog was replaced, however often that is said.
+	ReplacedInterval = time.Second
 	// CatalogTimeout bounds each single call of the catalog. It is above the time
 	// that a call may wait for a leader to be elected.
 	CatalogTimeout = 10 * time.Second

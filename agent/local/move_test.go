@@ -175,3 +175,36 @@ func TestServersUpPutsNothingOff(t *testing.T) {
 		}
 	})
 }
+
+// An agent whose catalog was replaced writes what is missing there soon, and however
+// often it is told so, it does not compare all the time.
+func TestReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cat := newFakeCatalog()
+		r := open(t, Config{Members: func() int { return 3 }, CheckUpdateInterval: 5 * time.Minute})
+		add(t, r, web("web-1", ttl("a")))
+		stop := running(r, cat)
+		defer stop()
+		synctest.Wait()
+		expect(t, "at the start", cat.wrote(), "+node +web-1,a=critical")
+		for range 3 {
+			cat.lose()
+			r.Replaced()
+			time.Sleep(ReplacedInterval + 3*MoveStagger)
+			synctest.Wait()
+			expect(t, "when it was replaced", cat.wrote(), "+node +web-1,a=critical")
+		}
+		// At once after a comparison it waits, and several times are one.
+		cat.lose()
+		for range 10 {
+			r.Replaced()
+			synctest.Wait()
+		}
+		time.Sleep(ReplacedInterval / 2)
+		synctest.Wait()
+		expect(t, "too soon", cat.wrote(), "")
+		time.Sleep(ReplacedInterval)
+		synctest.Wait()
+		expect(t, "then", cat.wrote(), "+node +web-1,a=critical")
+	})
+}

@@ -115,6 +115,7 @@ type Registry struct {
 	wake     chan struct{} // something has to be pushed
 	serverUp chan struct{} // a comparison is due soon
 	moved    chan struct{} // one is due at once: the catalog is another
+	replaced chan struct{} // one is due soon: the catalog is not what it was
 }
 
 // service is an instance and what the registry knows of it.
@@ -174,6 +175,7 @@ func New(cfg Config) (*Registry, error) {
 		wake:         make(chan struct{}, 1),
 		serverUp:     make(chan struct{}, 1),
 		moved:        make(chan struct{}, 1),
+		replaced:     make(chan struct{}, 1),
 	}
 	r.discard.Store(cfg.DiscardCheckOutput)
 	return r, nil

@@ -66,6 +66,11 @@ func (r *Registry) ServersUp() { nudge(r.serverUp) }
 // registered here: it is written at once.
 func (r *Registry) Moved() { nudge(r.moved) }
 
+// Replaced says that the catalog was replaced by an older one of the same cluster,
+// or by another's: what was registered here since it was kept may be missing, so it
+// is compared soon.
+func (r *Registry) Replaced() { nudge(r.replaced) }
+
 func (r *Registry) wakeSyncer() { nudge(r.wake) }
 
 func nudge(ch chan<- struct{}) {
@@ -125,6 +130,9 @@ func (r *Registry) syncLoop(ctx context.Context, cat Catalog) {
 			return
 		case <-r.serverUp:
 			full.within(r.spread(ServerUpStagger))
+			continue
+		case <-r.replaced:
+			full.within(max(r.spreadMove(), ReplacedInterval-time.Since(lately)))
 			continue
 		case <-r.moved:
 			r.forgetSynced() // a comparison may just have been that with the old catalog
