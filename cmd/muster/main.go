@@ -134,7 +134,10 @@ func report(stderr io.Writer, err error) int {
 		return int(status)
 	default:
 		fmt.Fprintf(stderr, "Error: %v\n", err)
+		var more advised
 		switch {
+		case errors.As(err, &more):
+			fmt.Fprint(stderr, more.advice)
 		case strings.Contains(err.Error(), noLeader):
 			fmt.Fprint(stderr, noLeaderAdvice)
 		case strings.Contains(err.Error(), noServers):
@@ -144,6 +147,12 @@ func report(stderr io.Writer, err error) int {
 		}
 		return exitFailed
 	}
+}
+
+// advised is an error for which there is other advice than its text would lead to.
+type advised struct {
+	error
+	advice string
 }
 
 // What servers say that have no leader, and how to find out why.

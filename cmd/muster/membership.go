@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 
 	"github.com/hashicorp/consul/api"
 )
@@ -46,9 +47,17 @@ func (r *joinRunner) run(streams streams, addresses []string) error {
 	if err != nil {
 		return err
 	}
+	for _, address := range addresses {
+		if strings.HasPrefix(address, "-") {
+			return fmt.Errorf("%q is no address; it must stand before the first address to count as a flag", address)
+		}
+	}
 	joined := 0
 	for _, address := range addresses {
 		if err := client.Agent().Join(address, r.wan); err != nil {
+			if nobodyThere(err) { // nor will it be for the next one
+				return fmt.Errorf("cannot join %s: %w", address, err)
+			}
 			fmt.Fprintf(streams.err, "Error: cannot join %s: %v\n", address, err)
 			continue
 		}

@@ -45,6 +45,8 @@ func TestMembershipCommands(t *testing.T) {
 		{name: "join where nobody answers", line: "join 10.0.0.9", words: 1,
 			answers: map[string]answer{"PUT /v1/agent/join/10.0.0.9": {status: 500, body: refused}},
 			want:    expectation{err: "cannot join 10.0.0.9", code: 1}},
+		{name: "join with a flag behind the address", line: "join 10.0.0.1 -wan", words: 1,
+			want: expectation{err: `"-wan" is no address; it must stand before the first address`, code: 1}},
 		{name: "join nobody", line: "join", words: 1, want: expectation{err: "too few arguments (expected at least 1, got 0)", code: 1}},
 
 		{name: "force-leave", line: "force-leave web-3", words: 1,

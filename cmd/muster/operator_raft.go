@@ -54,6 +54,12 @@ there is no leader; writes wait for it.`,
 	}
 }
 
+// noServerAnswersAdvice is said when no server answered what each could.
+const noServerAnswersAdvice = `No server answered this agent, though any could have. "muster members" shows whom
+it knows. Start the servers, or ask one that runs by -http-addr. If a majority is
+lost for good, see "muster operator raft recover -h".
+`
+
 type listPeersRunner struct{ connection connection }
 
 func (r *listPeersRunner) define(flags *flag.FlagSet) {
@@ -68,7 +74,13 @@ func (r *listPeersRunner) run(streams streams, _ []string) error {
 	}
 	known, err := client.Operator().RaftGetConfiguration(r.connection.query())
 	if err != nil {
-		return fmt.Errorf("cannot list the servers: %w", err)
+		err = fmt.Errorf("cannot list the servers: %w", err)
+		// Any server may answer with -stale, without a leader, so that there is none
+		// is not why.
+		if r.connection.query().AllowStale && strings.Contains(err.Error(), noLeader) {
+			return advised{err, noServerAnswersAdvice}
+		}
+		return err
 	}
 	rows := [][]string{{"Node", "ID", "Address", "State", "Voter", "RaftProtocol", "Commit Index", "Trails Leader By"}}
 	for _, s := range known.Servers {

@@ -132,6 +132,9 @@ func (r *recoverRunner) read(arg string) *storedServer {
 		}
 	}
 	s.Inspection, s.failed = r.inspect(s.raft)
+	if errors.Is(s.failed, fs.ErrNotExist) {
+		s.failed = fmt.Errorf("it is no server's data folder, or one whose log is gone: there is no %s", log)
+	}
 	s.failed = allowed(s.failed)
 	return s
 }

@@ -159,6 +159,19 @@ func expectPeersFile(t *testing.T, base, id string, written bool) {
 	}
 }
 
+// The data folder of a client agent has an ID, but no log.
+func TestRecoverOfAClientsFolder(t *testing.T) {
+	folder := t.TempDir()
+	if err := os.WriteFile(filepath.Join(folder, "node-id"), []byte("11111111-2222-3333-4444-555555555555\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := runLine("", "operator", "raft", "recover", folder)
+	want := "it is no server's data folder, or one whose log is gone: there is no " + filepath.Join(folder, "raft", "raft.db")
+	if got.code != 1 || !strings.Contains(got.out, want) {
+		t.Errorf("exit code %d, output %q, want %q", got.code, got.out, want)
+	}
+}
+
 func TestRecoverRefuses(t *testing.T) {
 	left := map[string]consensus.Inspection{"a": stored(3, 9), "b": stored(locked, 1), "c": {}, "d": stored(damaged, 1)}
 	for _, test := range []struct{ args, server, want string }{

@@ -163,7 +163,7 @@ func (r *restoreRunner) run(streams streams, args []string) error {
 	}
 	if err := client.Snapshot().Restore((&api.WriteOptions{}).WithContext(ctx), file); err != nil {
 		var refused api.StatusError
-		if errors.As(err, &refused) && !strings.Contains(refused.Body, textUncertain) {
+		if nobodyThere(err) || errors.As(err, &refused) && !strings.Contains(refused.Body, textUncertain) {
 			return fmt.Errorf("cannot restore %s, and nothing was changed: %w", args[0], err)
 		}
 		return fmt.Errorf("cannot tell whether %s was restored: %w", args[0], err)

@@ -175,7 +175,7 @@ func TestSnapshotRestore(t *testing.T) {
 	runLine("", "snapshot", "restore", "-http-addr="+stub.address(), file+"x").check(t, expectation{err: "no such file", code: 1})
 	stub.server.CloseClientConnections()
 	stub.server.Close()
-	runLine("", "snapshot", "restore", "-http-addr="+stub.address(), file).check(t, expectation{err: "cannot tell whether", code: 1})
+	runLine("", "snapshot", "restore", "-http-addr="+stub.address(), file).check(t, expectation{err: "and nothing was changed: ", code: 1})
 }
 
 // An archive of another cluster is restored with a word, and one of which the agent
