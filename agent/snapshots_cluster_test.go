@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -63,7 +64,15 @@ func TestArchivesOfThisClusterAndOfAnother(t *testing.T) {
 		}
 		woken := waitEverywhere(t, c, "key")
 		restore(a, archive)
-		woken()
+		c.Eventually("all who wait are woken by what is restored", func() error {
+			select {
+			case <-woken:
+				return nil
+			case <-time.After(time.Second):
+			}
+			restore(a, archive) // some began to wait only after it
+			return errors.New("some wait still")
+		})
 		reads(value)
 	}
 	if strings.Contains(log.String(), agent.PhraseForeign) {
@@ -84,11 +93,12 @@ func TestArchivesOfThisClusterAndOfAnother(t *testing.T) {
 }
 
 // waitEverywhere has a client of each agent wait for a change of a key, and of what
-// begins as it does, and returns what waits until all have been woken.
-func waitEverywhere(t *testing.T, c *agenttest.Cluster, key string) (woken func()) {
+// begins as it does. The channel is closed when all have been woken.
+func waitEverywhere(t *testing.T, c *agenttest.Cluster, key string) <-chan struct{} {
 	t.Helper()
 	const wait = 2 * time.Minute
 	ctx, cancel := context.WithTimeout(t.Context(), wait/2)
+	woken := make(chan struct{})
 	var group sync.WaitGroup
 	for _, a := range c.Agents() {
 		for _, target := range []string{"/v1/kv/" + key, "/v1/kv/" + key + "?recurse"} {
@@ -109,10 +119,12 @@ func waitEverywhere(t *testing.T, c *agenttest.Cluster, key string) (woken func(
 			})
 		}
 	}
-	return func() {
+	go func() {
+		defer close(woken)
+		defer cancel()
 		group.Wait()
-		cancel()
-	}
+	}()
+	return woken
 }
 
 // What is no whole archive is refused with a line that says why, and nothing changes.
