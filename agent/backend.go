@@ -334,8 +334,11 @@ func (b *backend) catchUp(ctx context.Context) error {
 
 // pause waits a little before a leader, or a server that answers, is looked for
 // again.
-func pause(ctx context.Context) error {
-	timer := time.NewTimer(retryPause)
+func pause(ctx context.Context) error { return pauseFor(ctx, retryPause) }
+
+// pauseFor waits, or less if ctx ends, which is its error.
+func pauseFor(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -400,18 +403,19 @@ func (b *backend) applyBytes(ctx context.Context, data []byte, forwarded bool) (
 	defer cancel()
 	for {
 		// Who forwarded it looks for another leader, and may have given up by the time
-		// that this server led again.
-		if forwarded && !b.node.Leading() {
-			return state.Result{}, &mvcc.Error{Code: mvcc.NoLeader, Text: "No cluster leader"}
-		}
-		err := b.waitLeader(held)
-		if err != nil {
-			if ctx.Err() != nil {
-				err = ctx.Err()
+		// that this server led again: it is not held here.
+		if !forwarded {
+			if err := b.waitLeader(held); err != nil {
+				if ctx.Err() != nil {
+					err = ctx.Err()
+				}
+				return state.Result{}, err
 			}
-			return state.Result{}, err
 		}
-		var result state.Result
+		var (
+			result state.Result
+			err    error
+		)
 		if b.node.Leading() {
 			result, err = b.applyHere(ctx, data)
 			if !retryable(err) {

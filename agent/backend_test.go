@@ -100,6 +100,25 @@ func depose(t *testing.T, b *backend) {
 	synctest.Wait()
 }
 
+// A command that another server forwarded is not held by one that does not lead: it
+// would come into the log when whoever gave it has gone on.
+func TestForwardedCommandIsNotHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newLeader(t)
+		depose(t, b)
+		data, err := state.Encode(&kv.Set{Key: "late"}, 1, mvcc.Origin{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for forwarded, want := range map[bool]time.Duration{true: 0, false: testHold} {
+			began := time.Now()
+			if _, err := b.applyBytes(t.Context(), data, forwarded); mvcc.CodeOf(err) != mvcc.NoLeader || time.Since(began) != want {
+				t.Errorf("forwarded: %t: after %v, want %v: %v", forwarded, time.Since(began), want, err)
+			}
+		}
+	})
+}
+
 func set(t *testing.T, b *backend, key, value string) {
 	t.Helper()
 	if ok, err := b.ApplyKey(t.Context(), &kv.Set{Key: key, Value: []byte(value)}); !ok || err != nil {

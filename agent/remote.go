@@ -212,7 +212,7 @@ func (r *remote) round(ctx context.Context, servers []string, q inquiry) answere
 			return a
 		}
 		r.failed(a.id)
-		return r.inTurnOr(ctx, servers[1:], q, a)
+		return r.inTurn(ctx, servers[1:], q).or(a)
 	case <-late.C:
 		return r.hedged(ctx, servers, q, first, began)
 	case <-ctx.Done():
@@ -229,28 +229,24 @@ func (r *remote) hedged(ctx context.Context, servers []string, q inquiry, first 
 	end := time.NewTimer(r.limitOf(q.Options) - time.Since(began))
 	defer end.Stop()
 	var a answered
-	select {
-	case <-first.done():
-		a = first.answer()
-	case b := <-second:
-		if b.err == nil {
-			r.failed(first.id) // another one was asked later, and answers sooner
-			first.giveUp(context.Canceled)
-			return b
-		}
-		second <- b
+	other := second
+	for waits := true; waits; {
 		select {
 		case <-first.done():
-			a = first.answer()
+			a, waits = first.answer(), false
 		case <-end.C:
-			a = first.giveUp(context.DeadlineExceeded)
+			a, waits = first.giveUp(context.DeadlineExceeded), false
 		case <-ctx.Done():
 			return first.giveUp(ctx.Err())
+		case b := <-other:
+			if b.err == nil {
+				r.failed(first.id) // another one was asked later, and answers sooner
+				first.giveUp(context.Canceled)
+				return b
+			}
+			second <- b // for the case that the first one fails, too
+			other = nil
 		}
-	case <-end.C:
-		a = first.giveUp(context.DeadlineExceeded)
-	case <-ctx.Done():
-		return first.giveUp(ctx.Err())
 	}
 	if a.err == nil {
 		r.router.served(a.id)
@@ -265,11 +261,6 @@ func (r *remote) hedged(ctx context.Context, servers []string, q inquiry, first 
 	case <-ctx.Done():
 		return answered{err: ctx.Err()}
 	}
-}
-
-// inTurnOr is inTurn, or what was answered before if there is nobody else to ask.
-func (r *remote) inTurnOr(ctx context.Context, servers []string, q inquiry, before answered) answered {
-	return r.inTurn(ctx, servers, q).or(before)
 }
 
 // or is an answer, or another one if this one is that nobody was there to be asked.

@@ -49,9 +49,10 @@ type asker interface {
 type posed struct {
 	answered            // as it is prepared
 	short    *rpc.Asked // nil: it is asked by put
-	others   chan answered
-	cancel   context.CancelFunc
-	ended    chan struct{}
+	// Of put: its answer is set before ended is closed.
+	put    answered
+	ended  chan struct{}
+	cancel context.CancelFunc
 }
 
 // pose asks one server and does not wait for the answer.
@@ -63,10 +64,10 @@ func (r *remote) pose(ctx context.Context, id string, q inquiry) *posed {
 		}
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	a := &posed{answered: answered{id: id}, others: make(chan answered, 1), cancel: cancel, ended: make(chan struct{})}
+	a := &posed{answered: answered{id: id}, cancel: cancel, ended: make(chan struct{})}
 	go func() {
 		defer close(a.ended)
-		a.others <- r.put(ctx, id, q)
+		a.put = r.put(ctx, id, q)
 	}()
 	return a
 }
@@ -83,7 +84,7 @@ func (a *posed) done() <-chan struct{} {
 func (a *posed) answer() answered {
 	if a.short == nil {
 		a.cancel()
-		return <-a.others
+		return a.put
 	}
 	out := a.answered
 	var reply rpc.Reply

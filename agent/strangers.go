@@ -180,18 +180,6 @@ func (a *Agent) unnamed() []gossip.Member {
 	})
 }
 
-// pauseFor waits, or less if ctx ends, which is its error.
-func pauseFor(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // clusterText writes the ID of a cluster as tags have it; an unknown one is empty.
 func clusterText(id [16]byte) string {
 	if id == [16]byte{} {

@@ -166,11 +166,11 @@ func (c *commits) call(id raft.ServerID, target raft.ServerAddress, f *followed,
 	var entry raft.Log
 	err := t.stores.log.GetLog(index, &entry)
 	// Who leads a term at one moment after it was committed may always say so.
-	if err == nil && t.raft.State() == raft.Leader && t.raft.CurrentTerm() == term {
-		_ = t.news(id, target, &raft.AppendEntriesRequest{
+	if err == nil && t.stores.halted() == nil && t.raft.State() == raft.Leader && t.raft.CurrentTerm() == term {
+		_ = t.once(id, target, &raft.AppendEntriesRequest{
 			RPCHeader: t.header(), Term: term,
 			PrevLogEntry: index, PrevLogTerm: entry.Term, LeaderCommitIndex: index,
-		})
+		}, new(raft.AppendEntriesResponse))
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

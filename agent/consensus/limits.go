@@ -132,8 +132,8 @@ const (
 	leasePart, leaseWhole = 9, 10
 
 	// commitTimeout is how often a leader tells idle followers how far the log
-	// is committed, at the least, whether there is news or not: it costs both a
-	// part in a thousand of a core. News are told at once.
+	// is committed, at the least, whether there is news or not: with two followers
+	// that is some hundredth of a core. News are told at once.
 	commitTimeout = 50 * time.Millisecond
 
 	// reachAgain is between two tries to reach a server that entries are for.

@@ -50,8 +50,9 @@ type transport struct {
 	// the vote is on its way to the disk would be answered as if there were none,
 	// and the leader that sent it count on a server that the next one counts on
 	// too. So they wait. It changes, and heartbeats are noted, under voting.
-	voting  sync.Mutex
-	vote    chan struct{}
+	voting sync.Mutex
+	vote   chan struct{}
+	// commits is told what is sent, and what of it has come.
 	commits *commits
 	// handedOver is the term in which this leader has told another server to
 	// take over, and may have been heard.
@@ -372,12 +373,7 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, r
 // nothing for as long; heartbeats, which have no such pause, would call it healthy.
 func (t *transport) append(id raft.ServerID, target raft.ServerAddress, request *raft.AppendEntriesRequest, response *raft.AppendEntriesResponse) error {
 	for {
-		sent := t.clock()
-		t.commits.sends(id, target, request)
-		err := t.NetworkTransport.AppendEntries(id, target, request, response)
-		if err == nil {
-			return t.answered(id, request, response, sent)
-		}
+		err := t.once(id, target, request, response)
 		var dial *unreached
 		if !errors.As(err, &dial) || !t.replicates(id, request.Term) {
 			return err
@@ -395,18 +391,14 @@ func (t *transport) append(id raft.ServerID, target raft.ServerAddress, request 
 	}
 }
 
-// news makes a call about news to a server, once.
-func (t *transport) news(id raft.ServerID, target raft.ServerAddress, request *raft.AppendEntriesRequest) error {
-	if fault := t.stores.halted(); fault != nil {
-		return fault
-	}
+// once makes a call that is no heartbeat, and notes what is answered.
+func (t *transport) once(id raft.ServerID, target raft.ServerAddress, request *raft.AppendEntriesRequest, response *raft.AppendEntriesResponse) error {
 	sent := t.clock()
 	t.commits.sends(id, target, request)
-	var response raft.AppendEntriesResponse
-	if err := t.NetworkTransport.AppendEntries(id, target, request, &response); err != nil {
+	if err := t.NetworkTransport.AppendEntries(id, target, request, response); err != nil {
 		return err
 	}
-	return t.answered(id, request, &response, sent)
+	return t.answered(id, request, response, sent)
 }
 
 // replicates reports whether this server leads a term still, and a server is one of

@@ -18,9 +18,9 @@ type serverExchange struct {
 	server *Server
 	conn   *serverConn
 	frames *frames
-	ctx    context.Context // ends when nobody can get answers any more
-	shared context.Context // the same, or when the server stops
-	end    context.CancelCauseFunc
+	ctx    context.Context         // ends when nobody can get answers any more
+	shared context.Context         // the same, or when the server stops: that of queries that wait together
+	end    context.CancelCauseFunc // ends shared
 
 	running sync.WaitGroup // calls that have not been answered
 
@@ -305,30 +305,34 @@ func (x *serverExchange) answerTogether(batch []*batched) {
 	})
 	x.putAll(items)
 	for _, b := range batch {
-		own, cancel := context.WithCancelCause(x.ctx)
-		x.mu.Lock()
-		over := b.answered || x.calls[b.id].gone
-		if over {
-			delete(x.calls, b.id)
-		} else {
-			x.calls[b.id] = &exchanged{query: true, cancel: cancel}
-		}
-		stops := x.refuses
-		x.mu.Unlock()
-		if over {
-			cancel(nil)
+		ctx, cancel := x.alone(b)
+		if ctx == nil {
 			x.ended()
 			continue
 		}
-		if stops {
-			cancel(errStopping)
-		}
 		x.server.work(func() {
 			defer cancel(nil)
-			x.query(own, b.id, b.request)
+			x.query(ctx, b.id, b.request)
 			x.ended()
 		})
 	}
+}
+
+// alone makes a query that waited with others one that is asked by itself, with a
+// context of its own; nil if it is over, since it was answered or nobody waits for it.
+func (x *serverExchange) alone(b *batched) (context.Context, context.CancelCauseFunc) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if b.answered || x.calls[b.id].gone {
+		delete(x.calls, b.id)
+		return nil, nil
+	}
+	ctx, cancel := context.WithCancelCause(x.ctx)
+	x.calls[b.id] = &exchanged{query: true, cancel: cancel}
+	if x.refuses {
+		cancel(errStopping)
+	}
+	return ctx, cancel
 }
 
 // ended notes the end of a call that was admitted.
