@@ -16,16 +16,24 @@ import (
 // reconcileMembers brings the catalog in line with the members at once, after
 // each change of them, and now and then in case something slipped by.
 func (d *Deps) reconcileMembers(ctx context.Context) {
+	d.onChange(ctx, "cannot bring the catalog in line with the members", func() (time.Duration, error) {
+		return ReconcileInterval, d.reconcile(ctx)
+	})
+}
+
+// onChange takes a step at once, after each change of the members, and when the time
+// is over that the step returns: soon, if it failed, which the log is told as trouble.
+func (d *Deps) onChange(ctx context.Context, trouble string, step func() (again time.Duration, err error)) {
 	changed, cancel := d.Pool.Subscribe()
 	defer cancel()
 	for {
-		wait := ReconcileInterval
-		if err := d.reconcile(ctx); err != nil {
+		wait, err := step()
+		if err != nil {
 			if ctx.Err() != nil {
 				return
 			}
-			d.Logger.Warn("cannot bring the catalog in line with the members", "error", err)
-			wait = retryInterval
+			d.Logger.Warn(trouble, "error", err)
+			wait = min(wait, retryInterval)
 		}
 		timer := time.NewTimer(wait)
 		select {

@@ -32,31 +32,14 @@ func (d *Deps) watchServers(ctx context.Context) {
 	if d.Raft == nil {
 		return
 	}
-	changed, cancel := d.Pool.Subscribe()
-	defer cancel()
 	kept := map[string]string{} // why servers are kept out, by ID, as it was logged
-	for {
-		wait := ReconcileInterval
-		if err := d.reconcileServers(ctx, kept); err != nil {
-			if ctx.Err() != nil {
-				return
-			}
-			d.Logger.Warn("cannot bring the servers of Raft in line with the members", "error", err)
-			wait = retryInterval
-		}
+	d.onChange(ctx, "cannot bring the servers of Raft in line with the members", func() (time.Duration, error) {
+		err := d.reconcileServers(ctx, kept)
 		if len(kept) > 0 {
-			wait = askAgain
+			return askAgain, err
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-changed:
-			timer.Stop()
-		case <-timer.C:
-		}
-	}
+		return ReconcileInterval, err
+	})
 }
 
 // reconcileServers brings the configuration of Raft in line with the members: a
